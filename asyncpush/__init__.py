@@ -1,0 +1,1 @@
+"""asyncpush: many container images into Amazon ECR, at once."""

@@ -1,0 +1,233 @@
+"""Every error that asyncpush raises: one flat, typed family that says what, where and what to do next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AsyncpushError(Exception):
+    """Base of all errors of this package.
+
+    :param message: what is wrong, one clause, no trailing full stop.
+    :param advice: what the user can do next; empty where nothing helps.
+    :param where: where it went wrong: ``file``, ``digest``, ``repository``, ``reference``,
+        ``call``, ``request_id`` and the like. Values that are ``None`` are left out.
+    """
+
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, advice: str = "", **where: str | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+        self.where: dict[str, str] = {k: v for k, v in where.items() if v is not None}
+
+    def at(self, **where: str | None) -> AsyncpushError:
+        """Add places that the raiser could not know; what is known already is kept.
+
+        :return: this error, so that it can be raised in the same statement.
+        """
+        for key, value in where.items():
+            if value is not None:
+                self.where.setdefault(key, value)
+        return self
+
+    def __str__(self) -> str:
+        places = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.where.items())
+        line = f"{self.message} ({places})" if places else self.message
+        if self.advice:
+            line = f"{line}; {self.advice}"
+        return " ".join(line.split())
+
+    def to_dict(self) -> dict[str, object]:
+        """The error as JSON-ready data: ``kind``, ``message``, ``where``, ``advice``."""
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            "where": dict(self.where),
+            "advice": self.advice,
+        }
+
+
+# What the user typed.
+
+
+class UsageError(AsyncpushError):
+    """An option or argument that cannot be meant."""
+
+    kind = "usage"
+
+
+class InvalidReferenceError(UsageError):
+    """A target that is no ECR reference and no repository ARN."""
+
+    kind = "invalid-reference"
+
+
+class EntryNotFoundError(UsageError):
+    """A layout holds no entry of that name, digest or platform, or more than one."""
+
+    kind = "entry-not-found"
+
+
+# What the source holds.
+
+
+class ContentError(AsyncpushError):
+    """OCI content that is not what it says it is."""
+
+    kind = "content"
+
+
+class LayoutError(ContentError):
+    """A directory that is no OCI image layout."""
+
+    kind = "layout"
+
+
+class ManifestError(ContentError):
+    """A manifest, index or descriptor that breaks its specification."""
+
+    kind = "manifest"
+
+
+class BlobMissingError(ContentError):
+    """A descriptor names content that the layout does not hold."""
+
+    kind = "blob-missing"
+
+
+class DigestMismatchError(ContentError):
+    """Content whose size or digest is not the one that its descriptor gives."""
+
+    kind = "digest-mismatch"
+
+
+class UnsafePathError(ContentError):
+    """A path or symbolic link that leads out of the layout."""
+
+    kind = "unsafe-path"
+
+
+class UnsupportedDigestError(ContentError):
+    """A digest whose algorithm is unknown, or that the target registry does not take."""
+
+    kind = "unsupported-digest"
+
+
+class IndexCycleError(ContentError):
+    """An index that leads back to itself."""
+
+    kind = "index-cycle"
+
+
+class LimitError(ContentError):
+    """Content larger than the target registry takes."""
+
+    kind = "limit"
+
+
+# What the registry answers.
+
+
+class RegistryError(AsyncpushError):
+    """A call that a registry did not answer as hoped. ``where`` has call and request id."""
+
+    kind = "registry"
+
+
+class CredentialsError(RegistryError):
+    """Credentials that are missing, expired or not accepted."""
+
+    kind = "credentials"
+
+
+class AccessDeniedError(RegistryError):
+    """An action that a policy does not allow."""
+
+    kind = "access-denied"
+
+
+class RepositoryNotFoundError(RegistryError):
+    """The target repository does not exist."""
+
+    kind = "repository-not-found"
+
+
+class TagConflictError(RegistryError):
+    """An immutable tag that points to another digest."""
+
+    kind = "tag-conflict"
+
+
+class RefusedError(RegistryError):
+    """Valid content that this registry does not take; it concerns one image alone."""
+
+    kind = "refused"
+
+
+class BlobRejectedError(RegistryError):
+    """The registry received a blob whose content is not what its digest says."""
+
+    kind = "blob-rejected"
+
+
+class PartOutOfOrderError(RegistryError):
+    """A part that does not follow the last one that the registry holds.
+
+    :param last_valid_byte: offset of the last byte that the registry holds, -1 for none.
+    """
+
+    kind = "part-out-of-order"
+
+    def __init__(self, message: str, *, last_valid_byte: int | None, **where: str | None) -> None:
+        super().__init__(message, **where)
+        self.last_valid_byte = last_valid_byte
+
+
+class UploadNotFoundError(RegistryError):
+    """An upload session that the registry does not know, or no longer knows."""
+
+    kind = "upload-not-found"
+
+
+class BlobExistsError(RegistryError):
+    """The registry has the blob already; a success for whoever asked for it."""
+
+    kind = "blob-exists"
+
+
+class ManifestExistsError(RegistryError):
+    """The registry has this manifest under this tag already; a success."""
+
+    kind = "manifest-exists"
+
+
+class BlobsNotFoundError(RegistryError):
+    """A manifest names blobs that the repository lacks."""
+
+    kind = "blobs-not-found"
+
+
+class ManifestsNotFoundError(RegistryError):
+    """An index names manifests that the repository lacks."""
+
+    kind = "manifests-not-found"
+
+
+class TransientError(RegistryError):
+    """A failure that may pass: a lost connection, a time-out, a server's own error."""
+
+    kind = "transient"
+
+
+class ThrottledError(TransientError):
+    """The registry asks for fewer calls."""
+
+    kind = "throttled"
+
+
+class DependencyError(AsyncpushError):
+    """Not tried, because something that it needs failed."""
+
+    kind = "dependency"
