@@ -1,1 +1,63 @@
-"""asyncpush: many container images into Amazon ECR, at once."""
+"""asyncpush: many container images into Amazon ECR, at once.
+
+::
+
+    import anyio
+    from asyncpush import Pusher, PushItem, PushOptions
+
+    async def main() -> None:
+        async with Pusher(PushOptions(layers=32)) as pusher:
+            report = await pusher.push(
+                [PushItem("layouts/app", "111122223333.dkr.ecr.eu-central-1.amazonaws.com/app")]
+            )
+        assert report.ok, [image.error for image in report.failed]
+
+    anyio.run(main)
+"""
+
+from asyncpush.engine.events import (
+    BlobExists,
+    CallRetried,
+    Event,
+    EventSink,
+    ImageFinished,
+    ImageStarted,
+    LayerComplete,
+    ManifestCommitted,
+    PartSent,
+    PushPlanned,
+    Warned,
+)
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.pusher import Pusher
+from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
+from asyncpush.errors import AsyncpushError
+from asyncpush.plan.items import PushItem
+from asyncpush.plan.reference import Reference, Registry, Repository, parse_reference
+from asyncpush.registries.ecr.session import AwsOptions
+
+__all__ = [
+    "AsyncpushError",
+    "AwsOptions",
+    "BlobExists",
+    "CallRetried",
+    "Event",
+    "EventSink",
+    "ImageFinished",
+    "ImageResult",
+    "ImageStarted",
+    "ImageStatus",
+    "LayerComplete",
+    "ManifestCommitted",
+    "PartSent",
+    "PushItem",
+    "PushOptions",
+    "PushPlanned",
+    "PushReport",
+    "Pusher",
+    "Reference",
+    "Registry",
+    "Repository",
+    "Warned",
+    "parse_reference",
+]

@@ -1,4 +1,4 @@
-"""Every error that asyncpush raises: one flat, typed family that says what, where and what to do next."""
+"""Every error that asyncpush raises: a flat, typed family; each says what, where and what to do."""
 
 from __future__ import annotations
 
@@ -180,8 +180,15 @@ class PartOutOfOrderError(RegistryError):
 
     kind = "part-out-of-order"
 
-    def __init__(self, message: str, *, last_valid_byte: int | None, **where: str | None) -> None:
-        super().__init__(message, **where)
+    def __init__(
+        self,
+        message: str,
+        *,
+        last_valid_byte: int | None,
+        advice: str = "",
+        **where: str | None,
+    ) -> None:
+        super().__init__(message, advice=advice, **where)
         self.last_valid_byte = last_valid_byte
 
 

@@ -1,1 +1,1 @@
-"""."""
+"""OCI content: digests, descriptors, manifests, layouts. Pure: it knows no network."""

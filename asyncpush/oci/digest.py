@@ -22,7 +22,7 @@ def parse_digest(text: object) -> Digest:
 
     :param text: what stands where a digest should stand.
     :return: the same text, typed.
-    :raises UnsupportedDigestError: it is no digest, or of an algorithm other than sha256 and sha512.
+    :raises UnsupportedDigestError: no digest, or neither sha256 nor sha512.
     """
     if not isinstance(text, str) or not _GRAMMAR.fullmatch(text):
         raise UnsupportedDigestError(

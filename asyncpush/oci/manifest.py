@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from asyncpush.errors import ManifestError
 from asyncpush.oci import mediatypes
@@ -53,6 +53,13 @@ class ImageIndex:
 Manifest = ImageManifest | ImageIndex
 
 
+class _Shared(TypedDict):
+    media_type: str
+    subject: Descriptor | None
+    artifact_type: str | None
+    annotations: dict[str, str] | None
+
+
 def parse_manifest(raw: bytes, media_type: str) -> Manifest:
     """Read a manifest or an index.
 
@@ -82,20 +89,20 @@ def parse_manifest(raw: bytes, media_type: str) -> Manifest:
     artifact_type = document.get("artifactType")
     if artifact_type is not None and not isinstance(artifact_type, str):
         raise ManifestError("artifactType is no text")
-    common = {
-        "media_type": media_type,
-        "subject": None if subject is None else parse_descriptor(subject, "subject"),
-        "artifact_type": artifact_type or None,
-        "annotations": parse_annotations(document.get("annotations"), "manifest"),
-    }
+    shared = _Shared(
+        media_type=media_type,
+        subject=None if subject is None else parse_descriptor(subject, "subject"),
+        artifact_type=artifact_type or None,
+        annotations=parse_annotations(document.get("annotations"), "manifest"),
+    )
     if mediatypes.is_index(media_type):
-        return ImageIndex(manifests=_descriptors(document, "manifests"), **common)
+        return ImageIndex(manifests=_descriptors(document, "manifests"), **shared)
     if "config" not in document:
         raise ManifestError("config is missing")
     return ImageManifest(
         config=parse_descriptor(document["config"], "config"),
         layers=_descriptors(document, "layers"),
-        **common,
+        **shared,
     )
 
 

@@ -1,1 +1,1 @@
-"""."""
+"""Registries: one Protocol, and the transports behind it."""

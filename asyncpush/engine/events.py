@@ -1,0 +1,108 @@
+"""What the engine tells while it works: typed events, which all progress and reports follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asyncpush.engine.results import ImageResult
+
+
+@dataclass(frozen=True, slots=True)
+class PushPlanned:
+    """The plan is made: ``blobs`` and ``bytes`` count each blob once for each repository."""
+
+    images: int
+    repositories: int
+    manifests: int
+    blobs: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStarted:
+    """An image's turn has come. ``bytes`` are those of its blobs, shared ones included."""
+
+    reference: str
+    name: str
+    blobs: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobExists:
+    """The repository has a blob already; seen once for each blob and repository."""
+
+    repository: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartSent:
+    """The registry acknowledged a part; ``size`` bytes from ``offset`` on."""
+
+    repository: str
+    digest: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerComplete:
+    """The registry proved a blob's digest and has it. ``sent`` bytes went, repetitions included."""
+
+    repository: str
+    digest: str
+    size: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestCommitted:
+    """A manifest is in the repository; ``existed`` if it was there before."""
+
+    repository: str
+    digest: str
+    tag: str | None
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetried:
+    """A call failed and is tried again after ``delay`` seconds."""
+
+    call: str
+    repository: str
+    error: str
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know and that stops nothing."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFinished:
+    """An image ended, well or not."""
+
+    result: ImageResult
+
+
+Event = (
+    PushPlanned
+    | ImageStarted
+    | BlobExists
+    | PartSent
+    | LayerComplete
+    | ManifestCommitted
+    | CallRetried
+    | Warned
+    | ImageFinished
+)
+EventSink = Callable[[Event], None]
+"""Called on the event loop, between two steps of the engine: it is quick and never raises."""

@@ -1,0 +1,64 @@
+"""Every bound of the engine, in one place, with the memory that follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from asyncpush.errors import UsageError
+from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
+from asyncpush.registries.ecr.session import AwsOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """How a push runs.
+
+    Peak memory is about 60 MiB for the interpreter and the AWS client, plus
+    ``min(parts * 0.94 MiB, memory)`` for what is in flight, plus about 1 KiB for each image and
+    0.5 KiB for each distinct blob of a repository. Open files are at most ``layers`` plus
+    ``connections`` for each registry.
+
+    :param images: images in flight: asked about, uploaded or being committed.
+    :param layers: blobs in flight, over all images. One part of each is in flight at a time, since
+        ECR takes the parts of a layer in order.
+    :param parts: part uploads in flight, over all layers.
+    :param connections: open connections to each registry.
+    :param memory: bytes of buffers that all parts and manifests in flight may hold together.
+    :param part_size: bytes of a part, 5 to 20 MiB; None is what the registry asks for.
+    :param attempts: how often a call is tried when it meets transient errors or throttling.
+    :param retry_base: seconds; the first wait is random between 0 and this, and the bound doubles.
+    :param retry_cap: seconds that one wait takes at most.
+    :param include_foreign: upload foreign (non-distributable) layers, too.
+    :param on_refused: what an artifact, or an image with an empty blob, that the registry refuses
+        does to the outcome: ``fail`` or ``warn``.
+    :param aws: credentials and endpoints.
+    """
+
+    images: int = 32
+    layers: int = 16
+    parts: int = 16
+    connections: int = 32
+    memory: int = 128 * MIB
+    part_size: int | None = None
+    attempts: int = 8
+    retry_base: float = 0.25
+    retry_cap: float = 20.0
+    include_foreign: bool = False
+    on_refused: Literal["fail", "warn"] = "fail"
+    aws: AwsOptions = field(default_factory=AwsOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "layers", "parts", "connections", "attempts"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, and must be 1 or more")
+        if self.memory < MIB:
+            raise UsageError(f"memory is {self.memory} bytes, and must be 1 MiB or more")
+        if self.part_size is not None and not MIN_PART_BYTES <= self.part_size <= MAX_PART_BYTES:
+            raise UsageError(
+                f"the part size is {self.part_size / MIB:g} MiB, and ECR takes 5 to 20 MiB"
+            )
+        if self.on_refused not in ("fail", "warn"):
+            raise UsageError(f"on_refused is {self.on_refused!r}, and must be fail or warn")
+        if self.retry_base < 0 or self.retry_cap < 0:
+            raise UsageError("retry_base and retry_cap must not be negative")

@@ -1,0 +1,253 @@
+"""The public engine: items in, events out, a report at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from importlib import metadata
+from types import TracebackType
+
+import anyio
+import anyio.to_thread
+
+from asyncpush.engine.context import Context, Limits
+from asyncpush.engine.events import (
+    CallRetried,
+    Event,
+    EventSink,
+    ImageFinished,
+    ImageStarted,
+    PushPlanned,
+    Warned,
+)
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.repository import RepositoryPush, Tally
+from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
+from asyncpush.engine.retry import Retrier
+from asyncpush.engine.work import ByteLimiter, Once, for_each
+from asyncpush.errors import AccessDeniedError, AsyncpushError, RefusedError
+from asyncpush.oci.layout import Layout
+from asyncpush.plan.graph import Plan, PlannedImage, Planner
+from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
+from asyncpush.plan.reference import Registry, Repository
+from asyncpush.registries.ecr.transport import open_transport
+
+# Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
+_PLAN_CHUNK = 64
+
+
+class Pusher:
+    """Pushes many images at once.
+
+    Use it as an async context manager; its connections stay open until the context ends::
+
+        async with Pusher(PushOptions(layers=32)) as pusher:
+            report = await pusher.push([PushItem("layouts/app", "1234….amazonaws.com/app")])
+
+    :param options: bounds, retries, credentials.
+    :param on_event: called with every :data:`~asyncpush.engine.events.Event`, on the event loop.
+    """
+
+    def __init__(
+        self, options: PushOptions | None = None, *, on_event: EventSink | None = None
+    ) -> None:
+        self.options = options or PushOptions()
+        self.report = PushReport()
+        self._on_event = on_event
+        self._stack = contextlib.AsyncExitStack()
+        options = self.options
+        self._limits = Limits(
+            layers=anyio.CapacityLimiter(options.layers),
+            parts=anyio.CapacityLimiter(options.parts),
+            memory=ByteLimiter(options.memory),
+        )
+        self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, self._emit)
+        # Hashing is the one piece of work that fills a processor.
+        self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        self._contexts: Once[Registry, Context] = Once()
+        self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
+
+    async def __aenter__(self) -> Pusher:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._stack.aclose()
+
+    async def plan(self, items: Iterable[PushItem]) -> tuple[Plan, list[ImageResult]]:
+        """Read the sources and plan what goes where; asks no registry.
+
+        :param items: what to push.
+        :return: the plan, and a failed result for whatever cannot be pushed.
+        """
+        planner = Planner(
+            include_foreign=self.options.include_foreign, part_size=self.options.part_size
+        )
+        rejected: list[ImageResult] = []
+        steps = _plan_items(items, planner, rejected)
+        while await anyio.to_thread.run_sync(_advance, steps):
+            pass
+        return planner.plan, rejected
+
+    async def push(self, items: Iterable[PushItem]) -> PushReport:
+        """Push items; one that fails stops nothing that does not need it.
+
+        When this is cancelled, ``report`` holds what was done by then.
+
+        :param items: what to push.
+        :return: what came of every image. Failures are in it, never raised.
+        """
+        return await self.push_plan(*await self.plan(items))
+
+    async def push_plan(self, plan: Plan, rejected: Iterable[ImageResult] = ()) -> PushReport:
+        """Push what :meth:`plan` made."""
+        report = self.report = PushReport()
+        begin = time.monotonic()
+        try:
+            images = list(plan.images())
+            rejected = list(rejected)
+            self._emit(_planned(plan, len(images) + len(rejected)))
+            for result in rejected:
+                self._finish(result)
+            pushes = _RepositoryPushes(plan, self._context)
+            await for_each(
+                images, min(self.options.images, len(images)), partial(self._push_image, pushes)
+            )
+            report.complete = True
+        finally:
+            report.seconds = time.monotonic() - begin
+        return report
+
+    async def _push_image(self, pushes: _RepositoryPushes, image: PlannedImage) -> None:
+        begin = time.monotonic()
+        tally = Tally()
+        error: AsyncpushError | None = None
+        status = ImageStatus.PUSHED
+        self._emit(pushes.started(image))
+        try:
+            repository = await pushes.get(image.repository)
+            await repository.push(image, tally)
+            if not tally.blobs_sent and not tally.manifests_sent:
+                status = ImageStatus.EXISTS
+        except AsyncpushError as exc:
+            error = exc.at(repository=str(image.repository))
+            passes = isinstance(exc, RefusedError) and self.options.on_refused == "warn"
+            status = ImageStatus.REFUSED if passes else ImageStatus.FAILED
+        self._finish(
+            ImageResult(
+                name=image.name,
+                reference=image.reference,
+                digest=image.root,
+                status=status,
+                bytes_sent=tally.bytes_sent,
+                blobs_sent=tally.blobs_sent,
+                blobs_existing=tally.blobs_existing,
+                seconds=time.monotonic() - begin,
+                error=error,
+            )
+        )
+
+    async def _context(self, registry: Registry) -> Context:
+        context, _ = await self._contexts.do(registry, partial(self._connect, registry))
+        return context
+
+    async def _connect(self, registry: Registry) -> Context:
+        """Open and authorize one registry's transport, before any byte goes there."""
+        transport = await self._stack.enter_async_context(
+            open_transport(
+                registry,
+                self.options.aws,
+                connections=self.options.connections,
+                hashing=self._hashing,
+                user_agent=self._user_agent,
+            )
+        )
+        try:
+            await self._retrier.call("GetAuthorizationToken", registry.host, transport.authorize)
+        except AccessDeniedError as exc:
+            # The native API needs no token, so this alone stops nothing.
+            self._emit(Warned(str(exc)))
+        return Context(transport, self.options, self._limits, self._retrier, self._emit)
+
+    def _finish(self, result: ImageResult) -> None:
+        self.report.images.append(result)
+        self.report.bytes_sent += result.bytes_sent
+        self._emit(ImageFinished(result))
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, CallRetried):
+            self.report.retries += 1
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+class _RepositoryPushes:
+    """The repositories of one push, opened when their first image has its turn."""
+
+    def __init__(self, plan: Plan, context_of: Callable[[Registry], Awaitable[Context]]) -> None:
+        self._plan = plan
+        self._context_of = context_of
+        self._opened: dict[Repository, RepositoryPush] = {}
+
+    async def get(self, repository: Repository) -> RepositoryPush:
+        context = await self._context_of(repository.registry)
+        push = self._opened.get(repository)
+        if push is None:
+            push = RepositoryPush(self._plan.repositories[repository], context)
+            self._opened[repository] = push
+        return push
+
+    def started(self, image: PlannedImage) -> ImageStarted:
+        graph = self._plan.repositories[image.repository]
+        blobs = {digest for manifest in graph.closure(image.root) for digest in manifest.blobs}
+        total = sum(graph.blobs[digest].size for digest in blobs)
+        return ImageStarted(image.reference, image.name, len(blobs), total)
+
+
+def _plan_items(
+    items: Iterable[PushItem], planner: Planner, rejected: list[ImageResult]
+) -> Iterator[None]:
+    """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
+    layouts: dict[str, Layout] = {}
+    for item in items:
+        try:
+            for resolved in resolve(item, layouts):
+                try:
+                    planner.add(resolved.layout, resolved.entry, resolved.repository, resolved.tags)
+                except AsyncpushError as exc:
+                    rejected.append(_rejected_entry(resolved, exc))
+                yield
+        except AsyncpushError as exc:
+            name = os.fspath(item.source)
+            rejected.append(ImageResult(name, item.target, "", ImageStatus.FAILED, error=exc))
+            yield
+
+
+def _rejected_entry(resolved: ResolvedEntry, error: AsyncpushError) -> ImageResult:
+    image = PlannedImage(resolved.name, resolved.repository, resolved.entry.digest, resolved.tags)
+    return ImageResult(image.name, image.reference, image.root, ImageStatus.FAILED, error=error)
+
+
+def _advance(steps: Iterator[None]) -> bool:
+    """Take some steps; False when there are none left."""
+    return sum(1 for _ in itertools.islice(steps, _PLAN_CHUNK)) == _PLAN_CHUNK
+
+
+def _planned(plan: Plan, images: int) -> PushPlanned:
+    repositories = plan.repositories.values()
+    return PushPlanned(
+        images=images,
+        repositories=len(plan.repositories),
+        manifests=sum(len(r.manifests) for r in repositories),
+        blobs=sum(len(r.blobs) for r in repositories),
+        bytes=sum(blob.size for r in repositories for blob in r.blobs.values()),
+    )

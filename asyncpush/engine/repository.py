@@ -1,0 +1,174 @@
+"""All that goes on in one repository: each blob, manifest and tag once, in the order of safety."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from asyncpush.engine.availability import Availability
+from asyncpush.engine.context import Context
+from asyncpush.engine.events import BlobExists, LayerComplete, ManifestCommitted
+from asyncpush.engine.upload import BlobUpload
+from asyncpush.engine.work import Once, for_each
+from asyncpush.errors import (
+    AsyncpushError,
+    BlobsNotFoundError,
+    ManifestExistsError,
+    ManifestsNotFoundError,
+    RefusedError,
+    RegistryError,
+)
+from asyncpush.oci.digest import Digest
+from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
+from asyncpush.registries.content import read_manifest
+
+# A manifest on its way stands in memory as bytes, as text, in the request's JSON, escaped there.
+_MANIFEST_COPIES = 5
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an image caused to be sent, and what it found there."""
+
+    bytes_sent: int = 0
+    blobs_sent: int = 0
+    blobs_existing: int = 0
+    manifests_sent: int = 0
+
+
+class RepositoryPush:
+    """The push into one repository, shared by all images that go there."""
+
+    def __init__(self, plan: RepositoryPlan, context: Context) -> None:
+        self._plan = plan
+        self._repository = plan.repository
+        self._context = context
+        self._transport = context.transport
+        self._emit = context.emit
+        self._availability = Availability(self._ask)
+        self._blobs: Once[Digest, bool] = Once()
+        self._manifests: Once[tuple[Digest, str | None], None] = Once()
+        self._by_digest: set[Digest] = set()
+
+    async def push(self, image: PlannedImage, tally: Tally) -> None:
+        """Push one image: its blobs, then what it needs, then itself with its tags.
+
+        :raises AsyncpushError: the first failure; what was done by then stays done.
+        """
+        closure = self._plan.closure(image.root)
+        blobs = dict.fromkeys(digest for manifest in closure for digest in manifest.blobs)
+        await self._ensure_blobs(list(blobs), tally)
+        for manifest in closure:
+            tags = image.tags if manifest.digest == image.root else ()
+            for tag in tags or (None,):
+                await self._ensure_manifest(manifest, tag, tally)
+
+    async def _ensure_blobs(self, digests: Sequence[Digest], tally: Tally) -> None:
+        there = await self._availability.has(digests)
+        missing = []
+        for digest in digests:
+            if there[digest]:
+                tally.blobs_existing += 1
+                if not self._blobs.done(digest):
+                    await self._blobs.do(digest, partial(self._note_existing, digest))
+            else:
+                missing.append(digest)
+        await for_each(
+            missing,
+            min(len(missing), self._context.options.layers),
+            partial(self._ensure_blob, tally=tally),
+        )
+
+    async def _note_existing(self, digest: Digest) -> bool:
+        self._emit(BlobExists(str(self._repository), digest, self._plan.blobs[digest].size))
+        return False
+
+    async def _ensure_blob(self, digest: Digest, tally: Tally) -> None:
+        uploaded, here = await self._blobs.do(digest, partial(self._upload, digest, tally))
+        if uploaded and here:
+            tally.blobs_sent += 1
+        else:
+            tally.blobs_existing += 1
+
+    async def _upload(self, digest: Digest, tally: Tally) -> bool:
+        blob = self._plan.blobs[digest]
+        upload = BlobUpload(self._context, self._repository, blob)
+        try:
+            await upload.run()
+        except AsyncpushError as exc:
+            raise exc.at(digest=digest, file=getattr(blob.source, "path", None)) from exc.__cause__
+        finally:
+            tally.bytes_sent += upload.sent
+        self._availability.learn(digest)
+        self._emit(LayerComplete(str(self._repository), digest, blob.size, upload.sent))
+        return True
+
+    async def _ensure_manifest(
+        self, manifest: PlannedManifest, tag: str | None, tally: Tally
+    ) -> None:
+        if tag is None and manifest.digest in self._by_digest:
+            return
+        await self._manifests.do(
+            (manifest.digest, tag), partial(self._commit, manifest, tag, tally)
+        )
+
+    async def _commit(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> None:
+        try:
+            existed = await self._put_or_mend(manifest, tag, tally)
+        except AsyncpushError as exc:
+            file = getattr(manifest.source, "path", None)
+            raise exc.at(digest=manifest.digest, tag=tag, file=file) from exc.__cause__
+        self._by_digest.add(manifest.digest)
+        tally.manifests_sent += not existed
+        self._emit(ManifestCommitted(str(self._repository), manifest.digest, tag, existed))
+
+    async def _put_or_mend(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
+        """Commit a manifest; what the registry has lost meanwhile is sent once more.
+
+        :return: whether it was there before.
+        """
+        try:
+            return await self._put(manifest, tag)
+        except BlobsNotFoundError:
+            self._availability.forget(manifest.blobs)
+            for digest in manifest.blobs:
+                self._blobs.forget(digest)
+            await self._ensure_blobs(manifest.blobs, tally)
+        except ManifestsNotFoundError:
+            for digest in manifest.needs:
+                self._by_digest.discard(digest)
+                self._manifests.forget((digest, None))
+                await self._ensure_manifest(self._plan.manifests[digest], None, tally)
+        return await self._put(manifest, tag)
+
+    async def _put(self, manifest: PlannedManifest, tag: str | None) -> bool:
+        async with self._context.limits.memory.hold(manifest.size * _MANIFEST_COPIES):
+            raw = await read_manifest(manifest.source, manifest.digest)
+            put = partial(
+                self._transport.put_manifest,
+                self._repository.name,
+                raw,
+                manifest.media_type,
+                manifest.digest,
+                tag,
+            )
+            try:
+                await self._call("PutImage", put)
+            except ManifestExistsError:
+                return True
+            except RefusedError as exc:
+                if manifest.is_artifact:
+                    raise
+                raise RegistryError(exc.message, **exc.where) from exc
+            return False
+
+    async def _ask(self, digests: Sequence[Digest]) -> set[Digest]:
+        ask = partial(self._transport.available, self._repository.name, digests)
+        return await self._call("BatchCheckLayerAvailability", ask)
+
+    async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await self._context.retrier.call(name, str(self._repository), call)

@@ -1,0 +1,101 @@
+"""What came of a push: one record an image, and the sum of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from asyncpush.errors import AsyncpushError, CredentialsError
+
+
+class ImageStatus(StrEnum):
+    """How an image ended."""
+
+    PUSHED = "pushed"
+    """Something was sent: a blob, a manifest or a tag."""
+    EXISTS = "exists"
+    """The registry had all of it."""
+    REFUSED = "refused"
+    """The registry does not take it, and the user let that pass."""
+    FAILED = "failed"
+    """It is not, or not wholly, in the registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """How one image ended.
+
+    ``bytes_sent`` are the bytes of blobs that were uploaded on this image's behalf: a shared layer
+    counts for the image that brought it up. ``seconds`` run from its turn to its end.
+    """
+
+    name: str
+    reference: str
+    digest: str
+    status: ImageStatus
+    bytes_sent: int = 0
+    blobs_sent: int = 0
+    blobs_existing: int = 0
+    seconds: float = 0.0
+    error: AsyncpushError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready data."""
+        return {
+            "name": self.name,
+            "reference": self.reference,
+            "digest": self.digest,
+            "status": str(self.status),
+            "bytes_sent": self.bytes_sent,
+            "blobs_sent": self.blobs_sent,
+            "blobs_existing": self.blobs_existing,
+            "seconds": round(self.seconds, 3),
+            "error": self.error.to_dict() if self.error else None,
+        }
+
+
+@dataclass(slots=True)
+class PushReport:
+    """What came of a push, in the order in which the images ended.
+
+    :param complete: False while the push runs, and for good if it was cancelled.
+    """
+
+    images: list[ImageResult] = field(default_factory=list)
+    bytes_sent: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+
+    @property
+    def failed(self) -> list[ImageResult]:
+        """The images that failed."""
+        return [image for image in self.images if image.status is ImageStatus.FAILED]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the push came to its end and no image failed."""
+        return self.complete and not self.failed
+
+    @property
+    def only_credentials_failed(self) -> bool:
+        """Whether images failed, and all of them for want of credentials."""
+        failed = self.failed
+        return bool(failed) and all(isinstance(i.error, CredentialsError) for i in failed)
+
+    def count(self, status: ImageStatus) -> int:
+        """How many images ended so."""
+        return sum(image.status is status for image in self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready data."""
+        return {
+            "complete": self.complete,
+            "ok": self.ok,
+            "seconds": round(self.seconds, 3),
+            "bytes_sent": self.bytes_sent,
+            "retries": self.retries,
+            "counts": {str(status): self.count(status) for status in ImageStatus},
+            "images": [image.to_dict() for image in self.images],
+        }

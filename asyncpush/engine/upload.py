@@ -1,0 +1,126 @@
+"""One blob's way into a repository: a session, its parts in order, and the proof of its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from asyncpush.engine.context import Context
+from asyncpush.engine.events import PartSent
+from asyncpush.errors import (
+    BlobExistsError,
+    LimitError,
+    PartOutOfOrderError,
+    RegistryError,
+    UploadNotFoundError,
+)
+from asyncpush.plan.graph import PlannedBlob
+from asyncpush.plan.limits import ECR, MIB
+from asyncpush.plan.reference import Repository
+from asyncpush.registries.base import UploadSession
+from asyncpush.registries.content import BlobReader, open_blob
+
+# A session that is lost, or a registry that keeps naming another offset, is a fault once or twice;
+# more often than this it is the registry's settled opinion.
+_MAX_SESSIONS = 4
+_MAX_CORRECTIONS = 8
+
+T = TypeVar("T")
+
+
+class BlobUpload:
+    """Uploads one blob to one repository; ``sent`` counts the acknowledged bytes so far."""
+
+    def __init__(self, context: Context, repository: Repository, blob: PlannedBlob) -> None:
+        self._context = context
+        self._transport = context.transport
+        self._repository = repository
+        self._name = repository.name
+        self._blob = blob
+        self.sent = 0
+
+    async def run(self) -> None:
+        """Upload the blob.
+
+        :raises RegistryError: the registry does not take it, or cannot be reached.
+        :raises ContentError: the blob cannot be read.
+        """
+        async with self._context.limits.layers, open_blob(self._blob.source) as reader:
+            sessions = 1
+            while True:
+                session = await self._call(
+                    "InitiateLayerUpload", partial(self._transport.start_upload, self._name)
+                )
+                try:
+                    await self._send_parts(session, reader)
+                    await self._complete(session)
+                except BlobExistsError:
+                    return
+                except UploadNotFoundError:
+                    # The session expired, or it was completed and the answer was lost.
+                    if await self._is_there():
+                        return
+                    if sessions >= _MAX_SESSIONS:
+                        raise
+                    sessions += 1
+                else:
+                    return
+
+    async def _send_parts(self, session: UploadSession, reader: BlobReader) -> None:
+        part_size = self._context.options.part_size or session.part_size
+        self._check_parts(part_size)
+        offset = corrections = 0
+        while offset < self._blob.size:
+            length = min(part_size, self._blob.size - offset)
+            try:
+                last = await self._call(
+                    "UploadLayerPart", partial(self._send, session, reader, offset, length)
+                )
+            except PartOutOfOrderError as exc:
+                corrections += 1
+                if exc.last_valid_byte is None or corrections > _MAX_CORRECTIONS:
+                    raise
+                # The registry says what it has; the next byte is the one behind that.
+                offset = exc.last_valid_byte + 1
+                continue
+            if last < offset:
+                raise RegistryError(
+                    f"the registry acknowledged byte {last} of a part that begins at {offset}",
+                    call="UploadLayerPart",
+                )
+            received = min(last + 1, self._blob.size) - offset
+            self.sent += received
+            self._context.emit(PartSent(str(self._repository), self._blob.digest, offset, received))
+            offset += received
+
+    async def _send(
+        self, session: UploadSession, reader: BlobReader, offset: int, length: int
+    ) -> int:
+        # Inside of the retry, so that a wait between two tries holds no slot and no memory.
+        async with (
+            self._context.limits.parts,
+            self._context.limits.memory.hold(self._transport.part_memory),
+        ):
+            return await self._transport.upload_part(self._name, session, reader, offset, length)
+
+    async def _complete(self, session: UploadSession) -> None:
+        complete = partial(self._transport.complete_upload, self._name, session, self._blob.digest)
+        await self._call("CompleteLayerUpload", complete)
+
+    async def _is_there(self) -> bool:
+        digest = self._blob.digest
+        ask = partial(self._transport.available, self._name, [digest])
+        return digest in await self._call("BatchCheckLayerAvailability", ask)
+
+    async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await self._context.retrier.call(name, str(self._repository), call)
+
+    def _check_parts(self, part_size: int) -> None:
+        parts = -(-self._blob.size // part_size)
+        if parts > ECR.layer_parts:
+            raise LimitError(
+                f"the layer needs {parts:,} parts of {part_size / MIB:g} MiB; the registry takes"
+                f" at most {ECR.layer_parts:,}",
+                advice="choose larger parts with --part-size, or split the layer",
+            )

@@ -1,0 +1,194 @@
+"""OCI image layouts on disk: checked at the door, read by digest, never left by a path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncpush.errors import (
+    AsyncpushError,
+    BlobMissingError,
+    DigestMismatchError,
+    LayoutError,
+    LimitError,
+    ManifestError,
+    UnsafePathError,
+)
+from asyncpush.oci import digest as digests
+from asyncpush.oci.descriptor import Descriptor, parse_descriptor
+from asyncpush.oci.digest import Digest
+from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, load_json
+
+# A layout's index.json is no registry's business, so it may be larger than a manifest: a layout of
+# 100,000 entries of 250 bytes each has 25 MB.
+_MAX_INDEX_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """Content in a file of its own."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobData:
+    """Content embedded in its descriptor (``data``), proven when it was parsed."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.data)
+
+
+BlobSource = BlobFile | BlobData
+
+
+class Layout:
+    """One OCI image layout (image-spec, image-layout.md).
+
+    :param root: the directory that holds ``oci-layout``, ``index.json`` and ``blobs``.
+    :raises LayoutError: it is no layout of version 1, or its ``index.json`` cannot be read.
+    :raises UnsafePathError: one of its files lies outside of it.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            what = "is no directory" if self.root.exists() else "does not exist"
+            raise LayoutError(
+                f"the source {what}", advice="give an OCI layout directory", file=str(root)
+            )
+        # Every file is opened below the real root, so a layout may itself be reached by a link.
+        self._real_root = os.path.realpath(self.root)
+        self._check_version()
+        self.entries = self._read_index()
+
+    def __repr__(self) -> str:
+        return f"Layout({str(self.root)!r})"
+
+    def find(self, descriptor: Descriptor) -> BlobSource:
+        """Where a descriptor's content is, with its size checked and its digest not yet proven.
+
+        :raises BlobMissingError: the layout does not hold it.
+        :raises DigestMismatchError: its size is not the descriptor's.
+        :raises UnsafePathError: it lies outside of the layout.
+        """
+        if descriptor.data is not None:
+            return BlobData(descriptor.data)
+        path = self._blob_path(descriptor.digest)
+        size = self._size_inside(path, descriptor.digest)
+        if size is None:
+            raise BlobMissingError(
+                "the layout does not hold this blob",
+                advice="copy the image into the layout again",
+                digest=descriptor.digest,
+                file=path,
+            )
+        if size != descriptor.size:
+            raise DigestMismatchError(
+                f"the file has {size} bytes, its descriptor says {descriptor.size}",
+                advice="file or descriptor is damaged; copy the image into the layout again",
+                digest=descriptor.digest,
+                file=path,
+            )
+        return BlobFile(path, size)
+
+    def holds(self, digest: Digest) -> bool:
+        """Whether the layout holds a blob of this digest, whatever its content."""
+        return self._size_inside(self._blob_path(digest), digest) is not None
+
+    def find_manifest(self, descriptor: Descriptor) -> BlobSource:
+        """As :meth:`find`, for content that is read whole.
+
+        :raises LimitError: it is larger than any registry takes.
+        """
+        if descriptor.size > MAX_MANIFEST_BYTES:
+            raise LimitError(
+                f"the manifest has {descriptor.size} bytes,"
+                f" registries take at most {MAX_MANIFEST_BYTES}",
+                digest=descriptor.digest,
+                file=self._blob_path(descriptor.digest),
+            )
+        return self.find(descriptor)
+
+    def _check_version(self) -> None:
+        path = str(self.root / "oci-layout")
+        if self._size_inside(path) is None:
+            raise LayoutError(
+                "this directory is no OCI layout: it has no file oci-layout",
+                advice="make one with: skopeo copy docker://IMAGE oci:DIRECTORY:TAG",
+                file=path,
+            )
+        try:
+            version = load_json(_read(path, 65536)).get("imageLayoutVersion")
+        except ManifestError as exc:
+            raise LayoutError(f"oci-layout: {exc.message}", file=path) from exc
+        if not isinstance(version, str) or version.split(".")[0] != "1":
+            raise LayoutError(
+                f"imageLayoutVersion is {version!r}; version 1.0.0 can be read", file=path
+            )
+
+    def _read_index(self) -> tuple[Descriptor, ...]:
+        path = str(self.root / "index.json")
+        if self._size_inside(path) is None:
+            raise LayoutError("the layout has no index.json", file=path)
+        try:
+            document = load_json(_read(path, _MAX_INDEX_BYTES))
+            manifests = document.get("manifests")
+            if not isinstance(manifests, list):
+                raise ManifestError("manifests is missing or no list")
+            return tuple(parse_descriptor(m, f"manifests[{i}]") for i, m in enumerate(manifests))
+        except LimitError:
+            raise
+        except AsyncpushError as exc:
+            raise LayoutError(f"index.json: {exc.message}", file=path, **exc.where) from exc
+
+    def _blob_path(self, digest: Digest) -> str:
+        # A parsed digest has no separator and no dot in it, so this never climbs.
+        return os.path.join(  # noqa: PTH118 - a job has a million of these; Path costs 1 KB each
+            self.root, "blobs", digests.algorithm(digest), digests.encoded(digest)
+        )
+
+    def _size_inside(self, path: str, digest: Digest | None = None) -> int | None:
+        """Size of a regular file inside the layout, or None if there is nothing at all."""
+        try:
+            status = os.lstat(path)
+            real = os.path.realpath(path)
+            if os.path.commonpath((real, self._real_root)) != self._real_root:
+                raise UnsafePathError(
+                    f"the file leads out of the layout, to {real}",
+                    advice="copy the content into the layout",
+                    digest=digest,
+                    file=path,
+                )
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(path)  # noqa: PTH116 - as above
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise LayoutError(f"cannot be read: {exc.strerror}", digest=digest, file=path) from exc
+        if not stat.S_ISREG(status.st_mode):
+            raise LayoutError("this is no regular file", digest=digest, file=path)
+        return status.st_size
+
+
+def read_manifest(source: BlobSource) -> bytes:
+    """The bytes of a manifest, as they are. Their digest is for the caller to prove."""
+    return source.data if isinstance(source, BlobData) else _read(source.path, MAX_MANIFEST_BYTES)
+
+
+def _read(path: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            data = file.read(limit + 1)
+    except OSError as exc:
+        raise LayoutError(f"cannot be read: {exc.strerror}", file=path) from exc
+    if len(data) > limit:
+        raise LimitError(f"the file has more than {limit} bytes", file=path)
+    return data

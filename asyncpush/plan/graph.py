@@ -1,0 +1,294 @@
+"""The graph of what each repository must hold: blobs, manifests, tags, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from asyncpush.errors import (
+    AsyncpushError,
+    BlobMissingError,
+    DigestMismatchError,
+    LimitError,
+    ManifestError,
+    UnsupportedDigestError,
+    UsageError,
+)
+from asyncpush.oci import digest as digests
+from asyncpush.oci import mediatypes
+from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import Digest
+from asyncpush.oci.layout import BlobSource, Layout, read_manifest
+from asyncpush.oci.manifest import ImageIndex, Manifest, parse_manifest
+from asyncpush.oci.select import check_nesting
+from asyncpush.plan.limits import ECR, MIB, RegistryLimits
+from asyncpush.plan.reference import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBlob:
+    """A config or layer that the repository must hold; ``size`` in bytes."""
+
+    digest: Digest
+    size: int
+    source: BlobSource
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedManifest:
+    """A manifest or index that the repository must hold.
+
+    ``needs`` are the manifests to commit before it: its children, and its subject where the layout
+    holds it.
+    """
+
+    digest: Digest
+    media_type: str
+    size: int
+    source: BlobSource
+    blobs: tuple[Digest, ...]
+    needs: tuple[Digest, ...]
+    is_artifact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """One entry on its way to one repository.
+
+    ``name`` is what people call the entry, ``tags`` the tags that its root gets; without tags it is
+    pushed by digest alone.
+    """
+
+    name: str
+    repository: Repository
+    root: Digest
+    tags: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        """The target as a reference, with the tag (the first of several) or the digest."""
+        mark = f":{self.tags[0]}" if self.tags else f"@{self.root}"
+        return f"{self.repository}{mark}"
+
+
+@dataclass(slots=True)
+class RepositoryPlan:
+    """All that one repository must hold when the push is done."""
+
+    repository: Repository
+    blobs: dict[Digest, PlannedBlob] = field(default_factory=dict)
+    manifests: dict[Digest, PlannedManifest] = field(default_factory=dict)
+    images: list[PlannedImage] = field(default_factory=list)
+    tags: dict[str, Digest] = field(default_factory=dict)
+
+    def closure(self, root: Digest) -> list[PlannedManifest]:
+        """The manifests of an image in an order of commit: what is needed comes first."""
+        order: dict[Digest, PlannedManifest] = {}
+        # An explicit stack, since a subject may have a subject, and so on, at any length.
+        stack: list[tuple[Digest, bool]] = [(root, False)]
+        while stack:
+            digest, needs_done = stack.pop()
+            if digest in order:
+                continue
+            manifest = self.manifests[digest]
+            if needs_done:
+                order[digest] = manifest
+                continue
+            stack.append((digest, True))
+            stack.extend((need, False) for need in reversed(manifest.needs))
+        return list(order.values())
+
+
+@dataclass(slots=True)
+class Plan:
+    """The graph per repository."""
+
+    repositories: dict[Repository, RepositoryPlan] = field(default_factory=dict)
+
+    def images(self) -> Iterator[PlannedImage]:
+        """All images of all repositories."""
+        for repository in self.repositories.values():
+            yield from repository.images
+
+
+class Planner:
+    """Builds a :class:`Plan`, image by image; an image that fails leaves no trace in it.
+
+    :param include_foreign: plan foreign and non-distributable layers too, which are otherwise left
+        to the hosts that their ``urls`` name, as docker and skopeo do.
+    :param part_size: bytes of a part where the user has chosen one.
+    :param limits: what the registries take.
+    """
+
+    def __init__(
+        self,
+        *,
+        include_foreign: bool = False,
+        part_size: int | None = None,
+        limits: RegistryLimits = ECR,
+    ) -> None:
+        self.plan = Plan()
+        self._include_foreign = include_foreign
+        self._part_size = part_size or limits.part_bytes
+        self._limits = limits
+
+    def add(
+        self, layout: Layout, entry: Descriptor, repository: Repository, tags: tuple[str, ...]
+    ) -> PlannedImage:
+        """Plan one entry of a layout for one repository.
+
+        :raises ContentError: what the layout holds cannot be pushed.
+        :raises UsageError: another image of the plan gets one of the tags.
+        """
+        graph = self.plan.repositories.get(repository)
+        if graph is None:
+            graph = RepositoryPlan(repository)
+        for tag in tags:
+            other = graph.tags.get(tag)
+            if other is not None and other != entry.digest:
+                raise UsageError(
+                    f"two images want the tag {tag}: {other} and {entry.digest}",
+                    advice="push one of them, or give them different tags",
+                    repository=str(repository),
+                )
+        walk = _Walk(layout, graph, self._limits, self._part_size, self._include_foreign)
+        walk.visit(entry, ())
+        image = PlannedImage(
+            entry.ref_name or ", ".join(tags) or entry.digest, repository, entry.digest, tags
+        )
+        graph.blobs.update(walk.blobs)
+        graph.manifests.update(walk.manifests)
+        graph.tags.update(dict.fromkeys(tags, entry.digest))
+        graph.images.append(image)
+        self.plan.repositories[repository] = graph
+        return image
+
+
+class _Walk:
+    """One image's way through its layout; results are kept apart until the whole of it is good."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        graph: RepositoryPlan,
+        limits: RegistryLimits,
+        part_size: int,
+        include_foreign: bool,  # noqa: FBT001 - private, and named at its only call
+    ) -> None:
+        self.blobs: dict[Digest, PlannedBlob] = {}
+        self.manifests: dict[Digest, PlannedManifest] = {}
+        self._layout = layout
+        self._graph = graph
+        self._limits = limits
+        self._part_size = part_size
+        self._include_foreign = include_foreign
+
+    def visit(self, descriptor: Descriptor, above: tuple[Digest, ...]) -> None:
+        """Plan a manifest and all that it needs."""
+        check_nesting(descriptor.digest, above)
+        if descriptor.digest in self.manifests or descriptor.digest in self._graph.manifests:
+            return
+        self._check_algorithm(descriptor.digest)
+        source = self._layout.find_manifest(descriptor)
+        raw = read_manifest(source)
+        try:
+            manifest = self._parse(raw, descriptor)
+            blobs, needs = self._needs_of(manifest, (*above, descriptor.digest))
+            digests.verify(raw, descriptor.digest, descriptor.size)
+        except AsyncpushError as exc:
+            path = getattr(source, "path", None)
+            raise exc.at(digest=descriptor.digest, file=path) from exc.__cause__
+        self.manifests[descriptor.digest] = PlannedManifest(
+            digest=descriptor.digest,
+            media_type=descriptor.media_type,
+            size=descriptor.size,
+            source=source,
+            blobs=blobs,
+            needs=needs,
+            is_artifact=manifest.is_artifact or manifest.subject is not None,
+        )
+
+    def _parse(self, raw: bytes, descriptor: Descriptor) -> Manifest:
+        try:
+            return parse_manifest(raw, descriptor.media_type)
+        except ManifestError:
+            # Damage is the likelier story than a bad manifest, and the digest tells them apart.
+            digests.verify(raw, descriptor.digest, descriptor.size)
+            raise
+
+    def _needs_of(
+        self, manifest: Manifest, above: tuple[Digest, ...]
+    ) -> tuple[tuple[Digest, ...], tuple[Digest, ...]]:
+        """Plan what a manifest names; its blobs' digests and its manifests' digests, each once."""
+        needs: dict[Digest, None] = {}
+        blobs: dict[Digest, None] = {}
+        subject = manifest.subject
+        if subject is not None and (subject.data or self._layout.holds(subject.digest)):
+            self.visit(subject, above)
+            needs[subject.digest] = None
+        if isinstance(manifest, ImageIndex):
+            self._check_children(manifest)
+            for child in manifest.manifests:
+                if _is_manifest(child):
+                    self.visit(child, above)
+                    needs[child.digest] = None
+                else:
+                    # An index may name content of any media type; such content is a blob.
+                    self._add_blob(child)
+                    blobs[child.digest] = None
+        else:
+            for blob in (manifest.config, *manifest.layers):
+                if blob.is_foreign and not self._include_foreign:
+                    continue
+                self._add_blob(blob)
+                blobs[blob.digest] = None
+        return tuple(blobs), tuple(needs)
+
+    def _check_children(self, index: ImageIndex) -> None:
+        missing = [
+            f"{child.digest} ({child.platform})" if child.platform else child.digest
+            for child in index.manifests
+            if child.data is None and not self._layout.holds(child.digest)
+        ]
+        if missing:
+            raise BlobMissingError(
+                f"the layout lacks {len(missing)} of the index's {len(index.manifests)} images:"
+                f" {', '.join(missing)}",
+                advice="copy all platforms into the layout, or push one with --platform",
+            )
+
+    def _add_blob(self, descriptor: Descriptor) -> None:
+        known = self.blobs.get(descriptor.digest) or self._graph.blobs.get(descriptor.digest)
+        if known is not None:
+            if known.size != descriptor.size:
+                raise DigestMismatchError(
+                    f"one descriptor says {descriptor.size} bytes, another {known.size}",
+                    digest=descriptor.digest,
+                )
+            return
+        self._check_algorithm(descriptor.digest)
+        parts = -(-descriptor.size // self._part_size)
+        if parts > self._limits.layer_parts:
+            raise LimitError(
+                f"the layer has {descriptor.size} bytes, {parts:,} parts of"
+                f" {self._part_size / MIB:g} MiB; the registry takes at most"
+                f" {self._limits.layer_parts:,}",
+                advice="choose larger parts with --part-size, or split the layer",
+                digest=descriptor.digest,
+            )
+        source = self._layout.find(descriptor)
+        self.blobs[descriptor.digest] = PlannedBlob(descriptor.digest, descriptor.size, source)
+
+    def _check_algorithm(self, digest: Digest) -> None:
+        name = digests.algorithm(digest)
+        if name not in self._limits.digest_algorithms:
+            raise UnsupportedDigestError(
+                f"the registry takes no {name} digests",
+                advice="build the image with sha256 digests",
+                digest=digest,
+            )
+
+
+def _is_manifest(descriptor: Descriptor) -> bool:
+    kind = descriptor.media_type
+    return mediatypes.is_manifest(kind) or mediatypes.is_index(kind) or kind in mediatypes.SCHEMA_1

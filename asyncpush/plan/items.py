@@ -1,0 +1,133 @@
+"""From what a user names, sources and targets, to entries of layouts with repository and tags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError
+from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import parse_digest
+from asyncpush.oci.layout import Layout
+from asyncpush.oci.select import entries_named, entry_by_digest, for_platform, parse_platform
+from asyncpush.plan.reference import Reference, Repository, is_tag, parse_reference
+
+
+@dataclass(frozen=True, slots=True)
+class PushItem:
+    """One thing to push.
+
+    :param source: an OCI layout directory; ``DIR:NAME`` and ``DIR@DIGEST`` choose one entry, an
+        ``oci:`` before it changes nothing.
+    :param target: an ECR reference or a repository ARN. Without a tag, each entry's name gives
+        its tag, and an entry without a name is pushed by digest.
+    :param platform: ``OS/ARCH[/VARIANT]``: push that image of an index instead of the index.
+    """
+
+    source: str | os.PathLike[str]
+    target: str
+    platform: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedEntry:
+    """An entry of an opened layout and where it goes."""
+
+    layout: Layout
+    entry: Descriptor
+    repository: Repository
+    tags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What people call the entry."""
+        return self.entry.ref_name or self.entry.digest
+
+
+def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Split ``[oci:]DIR[:NAME|@DIGEST]`` into directory and entry.
+
+    A directory's own name may hold colons, so the shortest prefix that exists wins; if none does,
+    the split is at the first colon, as skopeo does.
+    """
+    text = os.fspath(source).removeprefix("oci:")
+    if Path(text).exists():
+        return text, None
+    cuts = [i for i, character in enumerate(text) if character in ":@" and i > 0]
+    for cut in cuts:
+        if Path(text[:cut]).is_dir():
+            return text[:cut], text[cut + 1 :]
+    return (text[: cuts[0]], text[cuts[0] + 1 :]) if cuts else (text, None)
+
+
+def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:
+    """Open an item's layout and choose the entries that it means.
+
+    :param layouts: layouts that are open already, by directory; this item's is added.
+    :raises AsyncpushError: the source cannot be read, or source and target do not fit together.
+    """
+    reference = parse_reference(item.target)
+    directory, selector = split_source(item.source)
+    layout = layouts.get(directory)
+    if layout is None:
+        layout = layouts[directory] = Layout(directory)
+    entries = _choose(layout, selector, reference)
+    if item.platform is not None:
+        platform = parse_platform(item.platform)
+        entries = [_renamed(for_platform(layout, e, platform), e) for e in entries]
+    if reference.digest is not None and any(e.digest != reference.digest for e in entries):
+        raise UsageError(
+            f"the target's digest is not the entry's, {entries[0].digest}",
+            advice="leave the digest out of the target, or choose the entry that has it",
+            reference=str(reference),
+        )
+    if reference.tag is not None and len({e.digest for e in entries}) > 1:
+        raise UsageError(
+            f"the target has one tag, and {len(entries)} entries want it",
+            advice="choose one entry with SOURCE:NAME, or leave out the tag to use their names",
+            reference=str(reference),
+        )
+    for entry in entries:
+        tag = reference.tag or _tag_of(entry)
+        yield ResolvedEntry(layout, entry, reference.repository, (tag,) if tag else ())
+
+
+def _choose(layout: Layout, selector: str | None, reference: Reference) -> list[Descriptor]:
+    if selector:
+        try:
+            digest = parse_digest(selector)
+        except UnsupportedDigestError:
+            return entries_named(layout, selector)
+        return [entry_by_digest(layout, digest)]
+    if reference.digest is not None:
+        return [entry_by_digest(layout, reference.digest)]
+    if not layout.entries:
+        raise EntryNotFoundError("the layout has no entries", file=str(layout.root / "index.json"))
+    return list(layout.entries)
+
+
+def _renamed(chosen: Descriptor, entry: Descriptor) -> Descriptor:
+    """A platform's image goes by the name of the index that it was chosen from."""
+    if chosen is entry:
+        return chosen
+    return Descriptor(
+        media_type=chosen.media_type,
+        digest=chosen.digest,
+        size=chosen.size,
+        annotations=entry.annotations,
+        platform=chosen.platform,
+        data=chosen.data,
+    )
+
+
+def _tag_of(entry: Descriptor) -> str | None:
+    """The tag that an entry's name gives: the name itself, or the tag of a whole reference."""
+    name = entry.ref_name
+    if not name:
+        return None
+    if is_tag(name):
+        return name
+    tag = name.partition("@")[0].rpartition(":")[2]
+    return tag if is_tag(tag) else None

@@ -1,0 +1,85 @@
+"""What the engine asks of a registry: one narrow Protocol that every transport fulfils."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from asyncpush.oci.digest import Digest
+from asyncpush.registries.content import BlobReader
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """An upload that a registry has opened.
+
+    :param id: the registry's name for it.
+    :param part_size: bytes that the registry expects in each part but the last.
+    """
+
+    id: str
+    part_size: int
+
+
+class Transport(Protocol):
+    """The calls of a push to one registry.
+
+    Repositories are named without their registry. A call is tried once: every failure is raised as
+    an error of :mod:`asyncpush.errors`, with the call, the repository and the request id in its
+    ``where``, and :class:`~asyncpush.errors.TransientError` marks what is worth another try.
+    """
+
+    @property
+    def part_memory(self) -> int:
+        """Bytes of memory that one part in flight holds at most."""
+        ...
+
+    async def authorize(self) -> None:
+        """Prove the credentials before anything is sent.
+
+        :raises CredentialsError: there are none, or the registry does not accept them.
+        """
+        ...
+
+    async def available(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+        """Which of at most 100 blobs the repository has."""
+        ...
+
+    async def start_upload(self, repository: str) -> UploadSession:
+        """Open an upload session for one blob."""
+        ...
+
+    async def upload_part(
+        self, repository: str, session: UploadSession, blob: BlobReader, offset: int, length: int
+    ) -> int:
+        """Send ``length`` bytes of a blob from ``offset`` on; parts of a session go in order.
+
+        :return: offset of the last byte that the registry holds of this session.
+        :raises PartOutOfOrderError: the registry expects another offset.
+        :raises UploadNotFoundError: the session is gone.
+        """
+        ...
+
+    async def complete_upload(
+        self, repository: str, session: UploadSession, digest: Digest
+    ) -> None:
+        """Close a session; the registry proves the digest.
+
+        :raises BlobExistsError: the repository has the blob by now.
+        :raises BlobRejectedError: what arrived has another digest.
+        """
+        ...
+
+    async def put_manifest(
+        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+    ) -> None:
+        """Commit a manifest by digest or, with a tag, by both.
+
+        :raises ManifestExistsError: the repository has it already, under this tag if one is given.
+        :raises TagConflictError: the tag is immutable and points elsewhere.
+        :raises BlobsNotFoundError: the repository lacks blobs that it names.
+        :raises ManifestsNotFoundError: the repository lacks manifests that it names.
+        :raises RefusedError: the registry does not take such a manifest.
+        """
+        ...

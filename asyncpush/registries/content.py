@@ -1,0 +1,114 @@
+"""Reading a blob in pieces, by offset, from a file or from memory, without holding all of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import aiofiles
+import anyio
+
+from asyncpush.errors import ContentError
+from asyncpush.oci.digest import Digest, verify
+from asyncpush.oci.layout import BlobData, BlobSource
+
+# Linux answers EAGAIN to such a read that would have to wait for the disk.
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+
+
+class BlobReader(Protocol):
+    """Content that can be read again and again, from any offset, on any thread."""
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer from an offset on. May wait for the disk, so it belongs on a thread.
+
+        :raises ContentError: the content ends before the buffer is full, or cannot be read.
+        """
+        ...
+
+    def read_into_nowait(self, buffer: memoryview, offset: int) -> bool:
+        """As :meth:`read_into`, but only if that takes no waiting.
+
+        :return: False if it would have to wait; the buffer's content is then undefined.
+        """
+        ...
+
+
+class _FileReader:
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self._path = path
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+            except OSError as exc:
+                raise ContentError(f"cannot be read: {exc.strerror}", file=self._path) from exc
+            if count == 0:
+                raise ContentError(
+                    f"the file ends at byte {offset + done}; it became shorter while it was read",
+                    advice="push again when nothing writes to the layout",
+                    file=self._path,
+                )
+            done += count
+
+    def read_into_nowait(self, buffer: memoryview, offset: int) -> bool:
+        if _NOWAIT is None:
+            return False
+        try:
+            return os.preadv(self._fd, [buffer], offset, _NOWAIT) == len(buffer)
+        except OSError:
+            # Not in memory, or a file system without such reads: the thread's read will tell.
+            return False
+
+
+class _MemoryReader:
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        buffer[:] = self._data[offset : offset + len(buffer)]
+
+    def read_into_nowait(self, buffer: memoryview, offset: int) -> bool:
+        self.read_into(buffer, offset)
+        return True
+
+
+@asynccontextmanager
+async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
+    """Open a blob for reading; one file descriptor until the context ends.
+
+    :raises ContentError: the file cannot be opened.
+    """
+    if isinstance(source, BlobData):
+        yield _MemoryReader(source.data)
+        return
+    try:
+        file = await aiofiles.open(source.path, "rb", buffering=0)
+    except OSError as exc:
+        raise ContentError(f"cannot be opened: {exc.strerror}", file=source.path) from exc
+    try:
+        yield _FileReader(file.fileno(), source.path)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await file.close()
+
+
+async def read_manifest(source: BlobSource, digest: Digest) -> bytes:
+    """The bytes of a manifest as they are on disk, proven once more.
+
+    :raises ContentError: they cannot be read, or are not what they were when they were planned.
+    """
+    if isinstance(source, BlobData):
+        return source.data
+    try:
+        async with aiofiles.open(source.path, "rb") as file:
+            raw = await file.read(source.size + 1)
+    except OSError as exc:
+        raise ContentError(f"cannot be read: {exc.strerror}", file=source.path) from exc
+    verify(raw, digest, source.size)
+    return raw

@@ -1,0 +1,1 @@
+"""The native transport: ECR's own API, through aiobotocore."""

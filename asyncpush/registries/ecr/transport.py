@@ -1,0 +1,169 @@
+"""The six calls of a push over ECR's own API."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from asyncpush.errors import RegistryError, TransientError
+from asyncpush.oci.digest import Digest
+from asyncpush.plan.reference import Registry
+from asyncpush.registries.base import UploadSession
+from asyncpush.registries.content import BlobReader
+from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
+from asyncpush.registries.ecr.errors import translating
+from asyncpush.registries.ecr.session import AwsOptions, open_client
+
+# botocore writes an empty blob, given last, as the end of the document; the real text goes there.
+_EMPTY_BLOB = b'"layerPartBlob": ""}'
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one call of UploadLayerPart sends, on its way past botocore's serializer."""
+
+    blob: BlobReader
+    offset: int
+    length: int
+    body: PartBody | None = None
+
+
+_part: ContextVar[_Part] = ContextVar("asyncpush_part")
+
+
+class EcrTransport:
+    """ECR's own API behind :class:`~asyncpush.registries.base.Transport`.
+
+    :param client: an aiobotocore ECR client without retries.
+    :param registry: the registry that every call is about.
+    :param hashing: limits the threads that hash parts, shared by all registries.
+    """
+
+    part_memory = PART_MEMORY
+
+    def __init__(self, client: Any, registry: Registry, hashing: anyio.CapacityLimiter) -> None:
+        self._client = client
+        self._registry = registry
+        self._hashing = hashing
+        client.meta.events.register("before-call.ecr.UploadLayerPart", self._stream_body)
+
+    async def authorize(self) -> None:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        with translating("GetAuthorizationToken", registry=self._registry.host):
+            # The native API is signed and needs no token; what matters here is the answer's kind.
+            await self._client.get_authorization_token()
+
+    async def available(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        with self._translating("BatchCheckLayerAvailability", repository):
+            answer = await self._client.batch_check_layer_availability(
+                **self._names(repository), layerDigests=list(digests)
+            )
+        return {
+            Digest(layer["layerDigest"])
+            for layer in answer.get("layers", ())
+            if layer.get("layerAvailability") == "AVAILABLE"
+        }
+
+    async def start_upload(self, repository: str) -> UploadSession:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        with self._translating("InitiateLayerUpload", repository):
+            answer = await self._client.initiate_layer_upload(**self._names(repository))
+        return UploadSession(answer["uploadId"], int(answer["partSize"]))
+
+    async def upload_part(
+        self, repository: str, session: UploadSession, blob: BlobReader, offset: int, length: int
+    ) -> int:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        part = _Part(blob, offset, length)
+        token = _part.set(part)
+        try:
+            with self._translating("UploadLayerPart", repository):
+                answer = await self._client.upload_layer_part(
+                    **self._names(repository),
+                    uploadId=session.id,
+                    partFirstByte=offset,
+                    partLastByte=offset + length - 1,
+                    layerPartBlob=b"",
+                )
+        except TransientError:
+            # A body that cannot be read looks like a lost connection from outside.
+            if part.body is not None and part.body.failure is not None:
+                raise part.body.failure from None
+            raise
+        finally:
+            _part.reset(token)
+        return int(answer["lastByteReceived"])
+
+    async def complete_upload(
+        self, repository: str, session: UploadSession, digest: Digest
+    ) -> None:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        with self._translating("CompleteLayerUpload", repository, digest=digest):
+            await self._client.complete_layer_upload(
+                **self._names(repository), uploadId=session.id, layerDigests=[digest]
+            )
+
+    async def put_manifest(
+        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+    ) -> None:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        with self._translating("PutImage", repository, digest=digest, tag=tag):
+            await self._client.put_image(
+                **self._names(repository),
+                # Manifests were proven to be UTF-8 when they were parsed.
+                imageManifest=raw.decode("utf-8"),
+                imageManifestMediaType=media_type,
+                imageDigest=digest,
+                **({"imageTag": tag} if tag else {}),
+            )
+
+    def _names(self, repository: str) -> dict[str, str]:
+        return {"registryId": self._registry.account, "repositoryName": repository}
+
+    def _translating(
+        self, call: str, repository: str, **where: str | None
+    ) -> contextlib.AbstractContextManager[None]:
+        return translating(call, repository=f"{self._registry.host}/{repository}", **where)
+
+    async def _stream_body(self, params: dict[str, Any], **_: Any) -> None:
+        """Put the streamed body in the place of botocore's, before the request is signed.
+
+        The signer takes a payload hash that is there already (botocore.auth.SigV4Auth), so
+        credentials, signature and endpoint stay botocore's.
+        """
+        if not params["body"].endswith(_EMPTY_BLOB):
+            raise RegistryError(
+                "this version of botocore writes UploadLayerPart otherwise than expected",
+                advice="install the versions of aiobotocore and botocore that asyncpush names",
+            )
+        part = _part.get()
+        body = PartBody(params["body"][:-2], part.blob, part.offset, part.length, self._hashing)
+        part.body = body
+        params["headers"]["X-Amz-Content-SHA256"] = await body.sha256()
+        params["headers"]["Content-Length"] = str(len(body))
+        params["body"] = body
+
+
+@contextlib.asynccontextmanager
+async def open_transport(
+    registry: Registry,
+    aws: AwsOptions,
+    *,
+    connections: int,
+    hashing: anyio.CapacityLimiter,
+    user_agent: str,
+) -> AsyncIterator[EcrTransport]:
+    """Open the native transport to one registry.
+
+    :param connections: the most connections to keep open to it.
+    :param hashing: limits the threads that hash parts.
+    :param user_agent: text to add to the User-Agent header.
+    """
+    async with open_client(registry, aws, connections, user_agent) as client:
+        yield EcrTransport(client, registry, hashing)

@@ -1,0 +1,92 @@
+"""A server that answers ECR's upload calls and throws everything away, to measure clients against.
+
+It reads only what it must to frame a request, so that it is not what a benchmark measures.
+Run as a program it prints its port and serves until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import uuid
+
+import uvloop
+
+PART_SIZE = 10 * 1024 * 1024
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TARGET = re.compile(rb"\r\nx-amz-target: *[^.\r]*\.(\w+)", re.IGNORECASE)
+_LAST_BYTE = re.compile(rb'"partLastByte": *(\d+)')
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+
+
+class Discard(asyncio.BufferedProtocol):
+    """One connection: a head is parsed, a body is counted off."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(1 << 20)
+        self._head = b""
+        self._start = b""
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._buffer)
+
+    def buffer_updated(self, size: int) -> None:
+        if self._left:
+            if len(self._start) < 4096:
+                self._start += bytes(self._buffer[: min(size, 4096)])
+            self._left -= size
+        else:
+            self._head += bytes(self._buffer[:size])
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            length = _LENGTH.search(self._head[: end + 2])
+            self._start = self._head[end + 4 :]
+            self._left = (int(length[1]) if length else 0) - len(self._start)
+        if not self._left:
+            self._answer()
+
+    def _answer(self) -> None:
+        target = _TARGET.search(self._head)
+        call = target[1].decode() if target else ""
+        answer: dict[str, object] = {}
+        if call == "GetAuthorizationToken":
+            answer = {"authorizationData": []}
+        elif call == "BatchCheckLayerAvailability":
+            answer = {"layers": [], "failures": []}
+        elif call == "InitiateLayerUpload":
+            answer = {"uploadId": str(uuid.uuid4()), "partSize": PART_SIZE}
+        elif call == "UploadLayerPart":
+            last = _LAST_BYTE.search(self._start)
+            answer = {"lastByteReceived": int(last[1]) if last else 0}
+        elif call == "CompleteLayerUpload":
+            digest = _DIGEST.search(self._start)
+            answer = {"layerDigest": digest[0].decode() if digest else ""}
+        elif call == "PutImage":
+            answer = {"image": {}}
+        body = json.dumps(answer).encode()
+        self._transport.write(  # type: ignore[attr-defined]
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: "
+            + str(len(body)).encode()
+            + b"\r\n\r\n"
+            + body
+        )
+        self._head = b""
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Discard, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
