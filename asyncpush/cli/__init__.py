@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: commands, progress, exit codes. Nothing below it prints."""

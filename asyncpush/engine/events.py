@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asyncpush.engine.results import ImageResult
@@ -21,12 +21,12 @@ class PushPlanned:
 
 @dataclass(frozen=True, slots=True)
 class ImageStarted:
-    """An image's turn has come. ``bytes`` are those of its blobs, shared ones included."""
+    """An image's turn has come. ``blobs`` gives the bytes of each of its blobs by digest."""
 
     reference: str
     name: str
-    blobs: int
-    bytes: int
+    repository: str
+    blobs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,19 +25,23 @@ from asyncpush.engine.events import (
     Warned,
 )
 from asyncpush.engine.options import PushOptions
+from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.repository import RepositoryPush, Tally
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once, for_each
 from asyncpush.errors import AccessDeniedError, AsyncpushError, RefusedError
+from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Layout
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
+from asyncpush.plan.limits import ECR
 from asyncpush.plan.reference import Registry, Repository
 from asyncpush.registries.ecr.transport import open_transport
 
 # Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
 _PLAN_CHUNK = 64
+_CLOSE_SECONDS = 2.0
 
 
 class Pusher:
@@ -80,7 +84,8 @@ class Pusher:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with anyio.CancelScope(shield=True):
+        # Closing must be let finish, also when cancelled, and must not hold a cancelled push up.
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._stack.aclose()
 
     async def plan(self, items: Iterable[PushItem]) -> tuple[Plan, list[ImageResult]]:
@@ -126,6 +131,24 @@ class Pusher:
         finally:
             report.seconds = time.monotonic() - begin
         return report
+
+    async def preview(self, items: Iterable[PushItem]) -> PushPreview:
+        """What :meth:`push` would send: plans, and asks the registries which blobs they have.
+
+        :param items: what would be pushed.
+        """
+        plan, rejected = await self.plan(items)
+        pushes = _RepositoryPushes(plan, self._context)
+        answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
+
+        async def ask(image: PlannedImage) -> None:
+            try:
+                answers[image] = await (await pushes.get(image.repository)).available(image)
+            except AsyncpushError as exc:
+                answers[image] = exc
+
+        await for_each(plan.images(), self.options.images, ask)
+        return preview(plan, rejected, answers, self.options.part_size or ECR.part_bytes)
 
     async def _push_image(self, pushes: _RepositoryPushes, image: PlannedImage) -> None:
         begin = time.monotonic()
@@ -208,9 +231,12 @@ class _RepositoryPushes:
 
     def started(self, image: PlannedImage) -> ImageStarted:
         graph = self._plan.repositories[image.repository]
-        blobs = {digest for manifest in graph.closure(image.root) for digest in manifest.blobs}
-        total = sum(graph.blobs[digest].size for digest in blobs)
-        return ImageStarted(image.reference, image.name, len(blobs), total)
+        blobs: dict[str, int] = {
+            digest: graph.blobs[digest].size
+            for manifest in graph.closure(image.root)
+            for digest in manifest.blobs
+        }
+        return ImageStarted(image.reference, image.name, str(image.repository), blobs)
 
 
 def _plan_items(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ class LayoutWriter:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self._entries: list[JsonDescriptor] = []
+        self._diff_ids: dict[str, str] = {}
         self.root.mkdir(parents=True, exist_ok=True)
 
     def blob(self, data: bytes, media_type: str, *, hash_name: str = "sha256") -> JsonDescriptor:
@@ -38,6 +42,20 @@ class LayoutWriter:
         if not path.exists():
             path.write_bytes(data)
         return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    def layer(self, files: Mapping[str, bytes], *, docker: bool = False) -> JsonDescriptor:
+        """Store a gzip-compressed tar of files, the same bytes for the same files."""
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        packed = gzip.compress(tar.getvalue(), compresslevel=1, mtime=0)
+        kind = mediatypes.DOCKER_LAYER_GZIP if docker else mediatypes.OCI_LAYER_GZIP
+        descriptor = self.blob(packed, kind)
+        self._diff_ids[descriptor["digest"]] = compute(tar.getvalue())
+        return descriptor
 
     def document(self, document: Mapping[str, Any], media_type: str) -> JsonDescriptor:
         """Store a JSON document such as a config or a manifest."""
@@ -60,7 +78,11 @@ class LayoutWriter:
             "architecture": architecture,
             "os": "linux",
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+            "rootfs": {
+                "type": "layers",
+                # A layer that is no compressed tar of ours is its own uncompressed self.
+                "diff_ids": [self._diff_ids.get(x["digest"], x["digest"]) for x in layers],
+            },
             **(config or {}),
         }
         stored = self.document(

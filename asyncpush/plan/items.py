@@ -12,7 +12,7 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import parse_digest
 from asyncpush.oci.layout import Layout
 from asyncpush.oci.select import entries_named, entry_by_digest, for_platform, parse_platform
-from asyncpush.plan.reference import Reference, Repository, is_tag, parse_reference
+from asyncpush.plan.reference import Repository, is_tag, parse_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntr
     layout = layouts.get(directory)
     if layout is None:
         layout = layouts[directory] = Layout(directory)
-    entries = _choose(layout, selector, reference)
+    entries = choose_entries(layout, selector or reference.digest)
     if item.platform is not None:
         platform = parse_platform(item.platform)
         entries = [_renamed(for_platform(layout, e, platform), e) for e in entries]
@@ -94,15 +94,17 @@ def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntr
         yield ResolvedEntry(layout, entry, reference.repository, (tag,) if tag else ())
 
 
-def _choose(layout: Layout, selector: str | None, reference: Reference) -> list[Descriptor]:
+def choose_entries(layout: Layout, selector: str | None) -> list[Descriptor]:
+    """The entries that a selector means: a name, a digest, or all of them.
+
+    :raises EntryNotFoundError: there is none.
+    """
     if selector:
         try:
             digest = parse_digest(selector)
         except UnsupportedDigestError:
             return entries_named(layout, selector)
         return [entry_by_digest(layout, digest)]
-    if reference.digest is not None:
-        return [entry_by_digest(layout, reference.digest)]
     if not layout.entries:
         raise EntryNotFoundError("the layout has no entries", file=str(layout.root / "index.json"))
     return list(layout.entries)

@@ -19,7 +19,7 @@ import pybase64
 from asyncpush.errors import ContentError
 from asyncpush.registries.content import BlobReader
 
-PIECE = 192 * 1024
+PIECE = 384 * 1024
 """Bytes of a blob that are encoded at a time. A multiple of 3, so that pieces join without padding,
 and small enough that a piece and its text stay in the second-level cache."""
 

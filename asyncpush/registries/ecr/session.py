@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiobotocore.config import AioConfig
@@ -22,12 +22,17 @@ class AwsOptions:
     for the AWS CLI: profiles, SSO, assumed roles, web identity, instance roles,
     ``AWS_ENDPOINT_URL_ECR``, ``AWS_CA_BUNDLE``, ``HTTPS_PROXY``.
 
+    :param access_key_id: an access key, with its secret and, if it has one, its session token;
+        None looks for credentials in all the places named above.
     :param profile: a profile of the shared configuration.
     :param endpoint_url: the ECR API's address, such as that of a local registry.
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait for the next bytes of an answer.
     """
 
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
     profile: str | None = None
     endpoint_url: str | None = None
     connect_timeout: float = 10.0
@@ -63,6 +68,9 @@ async def open_client(
                     "ecr",
                     region_name=registry.region,
                     endpoint_url=aws.endpoint_url,
+                    aws_access_key_id=aws.access_key_id,
+                    aws_secret_access_key=aws.secret_access_key,
+                    aws_session_token=aws.session_token,
                     config=config,
                 )
             )

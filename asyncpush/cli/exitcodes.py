@@ -1,0 +1,35 @@
+"""What the process's exit code says; part of the command line's contract (docs/cli.md)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from asyncpush.engine.results import PushReport
+from asyncpush.errors import UsageError
+
+
+class ExitCode(IntEnum):
+    """Exit codes of all commands."""
+
+    OK = 0
+    """All is in the registry: pushed, or there already."""
+    FAILED = 1
+    """At least one image failed, or the command could not do its work."""
+    USAGE = 2
+    """An option, a reference or an entry's name cannot be meant."""
+    CREDENTIALS = 3
+    """Credentials are missing, expired or not accepted; nothing was sent."""
+    INTERRUPTED = 130
+    """SIGINT or SIGTERM ended the command; the same command goes on where it was."""
+
+
+def exit_code(report: PushReport) -> ExitCode:
+    """The exit code that a report calls for."""
+    failed = report.failed
+    if not failed:
+        return ExitCode.OK if report.complete else ExitCode.INTERRUPTED
+    if report.only_credentials_failed:
+        return ExitCode.CREDENTIALS
+    if len(failed) == len(report.images) and all(isinstance(i.error, UsageError) for i in failed):
+        return ExitCode.USAGE
+    return ExitCode.FAILED

@@ -1,0 +1,144 @@
+"""``asyncpush inspect``: what a layout holds, as a tree with sizes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.output import print_error, print_json
+from asyncpush.cli.text import plural, size
+from asyncpush.errors import AsyncpushError
+from asyncpush.oci import mediatypes
+from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import Digest, verify
+from asyncpush.oci.layout import Layout, read_manifest
+from asyncpush.oci.manifest import ImageIndex, parse_manifest
+from asyncpush.oci.select import check_nesting
+from asyncpush.plan.items import choose_entries, split_source
+
+
+@click.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+@click.pass_context
+def inspect(context: click.Context, source: str, *, as_json: bool) -> None:
+    """Show what an OCI layout holds.
+
+    SOURCE is an OCI layout directory, or DIR:NAME or DIR@DIGEST for one of its entries.
+    """
+    directory, selector = split_source(source)
+    layout = Layout(directory)
+    walk = _Walk(layout)
+    nodes = [walk.node(entry, ()) for entry in choose_entries(layout, selector)]
+    totals = {
+        "entries": len(nodes),
+        "blobs": len(walk.sizes),
+        "bytes": sum(walk.sizes.values()),
+        "bytes_with_repetition": walk.repeated,
+    }
+    if as_json:
+        print_json({"source": directory, "entries": nodes, "totals": totals})
+    else:
+        _print_tree(directory, nodes)
+        click.echo(
+            f"{plural(len(nodes), 'entry').replace('entrys', 'entries')},"
+            f" {plural(len(walk.sizes), 'blob')}, {size(totals['bytes'])};"
+            f" sharing saves {size(walk.repeated - totals['bytes'])}"
+        )
+    for error in walk.errors:
+        print_error(error)
+    context.exit(ExitCode.FAILED if walk.errors else ExitCode.OK)
+
+
+class _Walk:
+    """Descends from entries to blobs; what is broken becomes a node that says so."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.sizes: dict[Digest, int] = {}
+        self.repeated = 0
+        self.errors: list[AsyncpushError] = []
+
+    def node(self, descriptor: Descriptor, above: tuple[Digest, ...]) -> dict[str, Any]:
+        """One descriptor and all below it, as JSON-ready data."""
+        node: dict[str, Any] = {
+            "digest": descriptor.digest,
+            "media_type": descriptor.media_type,
+            "size": descriptor.size,
+        }
+        if descriptor.ref_name:
+            node["name"] = descriptor.ref_name
+        if descriptor.platform:
+            node["platform"] = str(descriptor.platform)
+        try:
+            self._fill(node, descriptor, above)
+        except AsyncpushError as exc:
+            error = exc.at(digest=descriptor.digest)
+            self.errors.append(error)
+            node["error"] = str(error)
+        return node
+
+    def _fill(
+        self, node: dict[str, Any], descriptor: Descriptor, above: tuple[Digest, ...]
+    ) -> None:
+        kind = descriptor.media_type
+        if not (mediatypes.is_manifest(kind) or mediatypes.is_index(kind)):
+            if descriptor.is_foreign:
+                node["foreign"] = True
+            else:
+                self._layout.find(descriptor)
+                self._count(descriptor)
+            return
+        check_nesting(descriptor.digest, above)
+        raw = read_manifest(self._layout.find_manifest(descriptor))
+        verify(raw, descriptor.digest, descriptor.size)
+        self._count(descriptor)
+        manifest = parse_manifest(raw, kind)
+        if manifest.artifact_type:
+            node["artifact_type"] = manifest.artifact_type
+        if manifest.subject:
+            node["subject"] = manifest.subject.digest
+        inner = (*above, descriptor.digest)
+        if isinstance(manifest, ImageIndex):
+            node["manifests"] = [self.node(child, inner) for child in manifest.manifests]
+        else:
+            node["config"] = self.node(manifest.config, inner)
+            node["layers"] = [self.node(layer, inner) for layer in manifest.layers]
+
+    def _count(self, descriptor: Descriptor) -> None:
+        self.repeated += descriptor.size
+        self.sizes[descriptor.digest] = descriptor.size
+
+
+def _print_tree(title: str, nodes: list[dict[str, Any]]) -> None:
+    tree = Tree(Text(title))
+    for node in nodes:
+        _grow(tree, node, "")
+    Console(file=sys.stdout).print(tree, soft_wrap=True)
+
+
+def _grow(tree: Tree, node: dict[str, Any], role: str) -> None:
+    words = [role or node.get("name") or "(no name)", node.get("platform", "")]
+    words += [node["digest"][:19], size(node["size"]), node["media_type"]]
+    if "artifact_type" in node:
+        words.append(f"artifact {node['artifact_type']}")
+    if "subject" in node:
+        words.append(f"subject {node['subject'][:19]}")
+    if "foreign" in node:
+        words.append("foreign, not uploaded by default")
+    line = Text(" ".join(word for word in words if word))
+    if "error" in node:
+        line.append("  broken", style="red")
+    branch = tree.add(line)
+    for child in node.get("manifests", ()):
+        _grow(branch, child, "image")
+    if "config" in node:
+        _grow(branch, node["config"], "config")
+    for layer in node.get("layers", ()):
+        _grow(branch, layer, "layer")

@@ -1,0 +1,175 @@
+"""``asyncpush push``: one source to one target."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+
+from asyncpush.cli.exitcodes import ExitCode, exit_code
+from asyncpush.cli.output import print_json, print_preview, print_summary
+from asyncpush.cli.progress import Lines, LiveView, View
+from asyncpush.cli.run import run
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.preview import PushPreview
+from asyncpush.engine.pusher import Pusher
+from asyncpush.errors import UsageError
+from asyncpush.oci.select import parse_platform
+from asyncpush.plan.items import PushItem
+from asyncpush.plan.limits import MIB
+from asyncpush.plan.reference import parse_reference
+from asyncpush.registries.ecr.session import AwsOptions
+
+_DEFAULTS = PushOptions()
+
+
+def _bounds(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that bound the engine, one for each field of PushOptions."""
+    for name, unit, text in reversed(
+        (
+            ("images", "N", "images in flight"),
+            ("layers", "N", "layers in flight, over all images"),
+            ("parts", "N", "part uploads in flight, over all layers"),
+            ("connections", "N", "open connections to each registry"),
+            ("attempts", "N", "how often a call is tried"),
+        )
+    ):
+        command = click.option(
+            f"--{name}",
+            type=click.IntRange(min=1),
+            default=getattr(_DEFAULTS, name),
+            metavar=unit,
+            show_default=True,
+            help=f"{text[0].upper()}{text[1:]}.",
+        )(command)
+    return command
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
+@click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
+@click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
+@_bounds
+@click.option(
+    "--memory",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.memory // MIB,
+    metavar="MIB",
+    show_default=True,
+    help="MiB of buffers for all that is in flight.",
+)
+@click.option(
+    "--part-size",
+    type=click.FloatRange(min=5, max=20),
+    metavar="MIB",
+    help="MiB of a part, 5 to 20; default: what the registry asks for.",
+)
+@click.option(
+    "--include-foreign", is_flag=True, help="Upload foreign (non-distributable) layers, too."
+)
+@click.option(
+    "--on-refused",
+    type=click.Choice(["fail", "warn"]),
+    default="fail",
+    show_default=True,
+    help="When the registry does not take an artifact or an empty blob.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show layers, manifests and retries.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
+@click.pass_context
+def push(
+    context: click.Context,
+    source: str,
+    target: str,
+    *,
+    platform: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+    images: int,
+    layers: int,
+    parts: int,
+    connections: int,
+    attempts: int,
+    memory: int,
+    part_size: float | None,
+    include_foreign: bool,
+    on_refused: Literal["fail", "warn"],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Push an OCI layout to an ECR repository.
+
+    SOURCE is an OCI layout directory. All its entries are pushed; DIR:NAME or DIR@DIGEST chooses
+    one.
+
+    TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN.
+    Without a tag, each entry's name is its tag.
+    """
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other")
+    parse_reference(target)
+    if platform is not None:
+        parse_platform(platform)
+    options = PushOptions(
+        images=images,
+        layers=layers,
+        parts=parts,
+        connections=connections,
+        attempts=attempts,
+        memory=memory * MIB,
+        part_size=None if part_size is None else round(part_size * MIB),
+        include_foreign=include_foreign,
+        on_refused=on_refused,
+        aws=AwsOptions(profile=profile, endpoint_url=endpoint_url),
+    )
+    item = PushItem(source, target, platform)
+    if dry_run:
+        context.exit(_preview(item, options, as_json=as_json))
+    view = choose_view(Console(file=sys.stderr), verbose=verbose, quiet=quiet or as_json)
+    pusher = Pusher(options, on_event=view.show)
+
+    async def work() -> None:
+        async with pusher:
+            await pusher.push([item])
+
+    with view:
+        run(work)
+    if as_json:
+        print_json(pusher.report.to_dict())
+    elif not quiet:
+        print_summary(pusher.report)
+    context.exit(exit_code(pusher.report))
+
+
+def choose_view(console: Console, *, verbose: bool, quiet: bool) -> View:
+    """The view that fits where standard error goes."""
+    if console.is_terminal and not quiet:
+        return LiveView(console, verbose=verbose)
+    return Lines(console, verbose=verbose, quiet=quiet)
+
+
+def _preview(item: PushItem, options: PushOptions, *, as_json: bool) -> ExitCode:
+    previews: list[PushPreview] = []
+
+    async def work() -> None:
+        async with Pusher(options) as pusher:
+            previews.append(await pusher.preview([item]))
+
+    if not run(work):
+        return ExitCode.INTERRUPTED
+    (preview,) = previews
+    if as_json:
+        print_json(preview.to_dict())
+    else:
+        print_preview(preview)
+    bad = preview.rejected or any(image.error for image in preview.images)
+    return ExitCode.FAILED if bad else ExitCode.OK

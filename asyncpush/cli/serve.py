@@ -1,0 +1,107 @@
+"""``asyncpush serve``: the local registry as a program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import click
+
+from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.run import run
+from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.localregistry import DEFAULT_KEY, LocalRegistry, LocalRegistryOptions, load_keys
+
+
+@click.command()
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("asyncpush-registry"),
+    metavar="DIR",
+    show_default=True,
+    help="Where content and metadata are kept.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5000,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Access keys and their policies, as JSON; default: one key that may do everything.",
+)
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar="NAME",
+    help="Create this repository, if it is missing, for the first key's account; repeatable.",
+)
+@click.option("--region", default="us-east-1", show_default=True, help="Region of --repository.")
+@click.option(
+    "--immutable", is_flag=True, help="Make --repository repositories with immutable tags."
+)
+@click.option("--anonymous-pull", is_flag=True, help="Let anybody pull without a token.")
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Append every call to this file as a line of JSON.",
+)
+@click.pass_context
+def serve(
+    context: click.Context,
+    *,
+    root: Path,
+    port: int,
+    keys_file: Path | None,
+    repositories: tuple[str, ...],
+    region: str,
+    immutable: bool,
+    anonymous_pull: bool,
+    log: Path | None,
+) -> None:
+    """Run the local registry: a strict stand-in for Amazon ECR on 127.0.0.1.
+
+    It runs until it is interrupted. What it acknowledged is kept under --root, also when it is
+    killed.
+    """
+    try:
+        keys = load_keys(keys_file) if keys_file else [DEFAULT_KEY]
+        registry = LocalRegistry(
+            root, keys, LocalRegistryOptions(anonymous_pull=anonymous_pull, call_log=log)
+        )
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+
+    async def work() -> None:
+        try:
+            async with registry.run(port=port) as server:
+                for name in repositories:
+                    await server.ensure_repository(
+                        keys[0].account, region, name, immutable=immutable
+                    )
+                click.echo(f"local registry listens on {server.url}")
+                if keys_file is None:
+                    click.echo(f"  export AWS_ENDPOINT_URL_ECR={server.url}")
+                    click.echo(f"  export AWS_ACCESS_KEY_ID={DEFAULT_KEY.access_key_id}")
+                    click.echo(f"  export AWS_SECRET_ACCESS_KEY={DEFAULT_KEY.secret_access_key}")
+                await anyio.sleep_forever()
+        except OSError as exc:
+            raise AsyncpushError(
+                f"the local registry cannot run: {exc.strerror or exc}",
+                advice="choose another --port or --root",
+                file=exc.filename,
+            ) from exc
+        except ValueError as exc:
+            raise UsageError(str(exc)) from exc
+
+    run(work)
+    # Being interrupted is how a server ends well.
+    context.exit(ExitCode.OK)
