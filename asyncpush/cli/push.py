@@ -1,4 +1,4 @@
-"""``asyncpush push``: one source to one target."""
+"""``asyncpush push``: layouts to one repository."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _bounds(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.argument("target")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
 @click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
@@ -86,7 +86,7 @@ def _bounds(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def push(
     context: click.Context,
-    source: str,
+    sources: tuple[str, ...],
     target: str,
     *,
     platform: str | None,
@@ -106,10 +106,10 @@ def push(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Push an OCI layout to an ECR repository.
+    """Push OCI layouts to an ECR repository.
 
     SOURCE is an OCI layout directory. All its entries are pushed; DIR:NAME or DIR@DIGEST chooses
-    one.
+    one. There may be several.
 
     TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN.
     Without a tag, each entry's name is its tag.
@@ -131,15 +131,15 @@ def push(
         on_refused=on_refused,
         aws=AwsOptions(profile=profile, endpoint_url=endpoint_url),
     )
-    item = PushItem(source, target, platform)
+    items = [PushItem(source, target, platform) for source in sources]
     if dry_run:
-        context.exit(_preview(item, options, as_json=as_json))
+        context.exit(_preview(items, options, as_json=as_json))
     view = choose_view(Console(file=sys.stderr), verbose=verbose, quiet=quiet or as_json)
     pusher = Pusher(options, on_event=view.show)
 
     async def work() -> None:
         async with pusher:
-            await pusher.push([item])
+            await pusher.push(items)
 
     with view:
         run(work)
@@ -157,12 +157,12 @@ def choose_view(console: Console, *, verbose: bool, quiet: bool) -> View:
     return Lines(console, verbose=verbose, quiet=quiet)
 
 
-def _preview(item: PushItem, options: PushOptions, *, as_json: bool) -> ExitCode:
+def _preview(items: list[PushItem], options: PushOptions, *, as_json: bool) -> ExitCode:
     previews: list[PushPreview] = []
 
     async def work() -> None:
         async with Pusher(options) as pusher:
-            previews.append(await pusher.preview([item]))
+            previews.append(await pusher.preview(items))
 
     if not run(work):
         return ExitCode.INTERRUPTED

@@ -1,0 +1,134 @@
+"""Credentials: missing, wrong, expired, from a profile; each is one line, one exit code, no secret."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support import (
+    ACCOUNT,
+    HOST,
+    KEY_ID,
+    SECRET,
+    Served,
+    asyncpush,
+    environment,
+    error_lines,
+    serve,
+)
+
+from asyncpush.oci import mediatypes
+from asyncpush.oci.writer import LayoutWriter
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    writer = LayoutWriter(tmp_path / "layout")
+    writer.entry(writer.image([writer.blob(b"layer", mediatypes.OCI_LAYER)]), "v1")
+    return writer.close()
+
+
+def test_missing_credentials(registry: Served, layout: Path) -> None:
+    done = asyncpush("push", layout, f"{HOST}/a-repository", env=environment(registry.url, ""))
+
+    (line,) = error_lines(done)
+    assert "Unable to locate credentials" in line
+    assert "--profile" in line
+    assert done.returncode == 3
+
+
+def test_unknown_key(registry: Served, layout: Path) -> None:
+    env = environment(registry.url, "AKIDNOBODYKNOWSTHIS0")
+    done = asyncpush("push", layout, f"{HOST}/a-repository", env=env)
+
+    (line,) = error_lines(done)
+    assert "UnrecognizedClientException" in line
+    assert "request id" in line
+    assert done.returncode == 3
+    assert SECRET not in done.stderr + done.stdout
+
+
+def test_wrong_secret(registry: Served, layout: Path) -> None:
+    env = environment(registry.url, KEY_ID, "a-wrong-secret")
+    done = asyncpush("push", layout, f"{HOST}/a-repository", env=env)
+
+    (line,) = error_lines(done)
+    assert "call GetAuthorizationToken" in line
+    assert done.returncode == 3
+    assert "a-wrong-secret" not in done.stderr + done.stdout
+
+
+def test_expired_credentials(tmp_path: Path, layout: Path) -> None:
+    expired = {
+        "access_key_id": "ASIATESTSEXPIREDKEY0",
+        "secret_access_key": "expired-secret",
+        "session_token": "expired-token",
+        "account": ACCOUNT,
+        "expires": (datetime.now(UTC) - timedelta(hours=1)).isoformat(),
+    }
+    with serve(tmp_path / "registry", [expired]) as served:
+        env = environment(served.url, expired["access_key_id"], "expired-secret")
+        env["AWS_SESSION_TOKEN"] = "expired-token"
+        done = asyncpush("push", layout, f"{HOST}/a-repository", env=env)
+
+    (line,) = error_lines(done)
+    assert "expired" in line
+    assert "ExpiredTokenException" in line
+    assert done.returncode == 3
+    assert "expired-secret" not in done.stderr
+    assert "expired-token" not in done.stderr
+
+
+def test_profile_gives_credentials_and_endpoint(
+    registry: Served, layout: Path, tmp_path: Path
+) -> None:
+    target = registry.create("from/profile")
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile pusher]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
+        f"endpoint_url = {registry.url}\n"
+    )
+    env = environment(None, "") | {"AWS_CONFIG_FILE": str(config)}
+
+    done = asyncpush("push", layout, target, "--profile", "pusher", env=env)
+    missing = asyncpush("push", layout, target, "--profile", "nobody", env=env)
+
+    assert done.returncode == 0, done.stderr
+    assert registry.digests("from/profile").keys() == {"v1"}
+    (line,) = error_lines(missing)
+    assert "nobody" in line
+    assert missing.returncode == 3
+
+
+def test_credential_process_is_asked(registry: Served, layout: Path, tmp_path: Path) -> None:
+    target = registry.create("from/process")
+    answer = {"Version": 1, "AccessKeyId": KEY_ID, "SecretAccessKey": SECRET}
+    (tmp_path / "credentials.json").write_text(json.dumps(answer))
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = cat {tmp_path / 'credentials.json'}\n")
+    env = environment(registry.url, "") | {"AWS_CONFIG_FILE": str(config)}
+
+    done = asyncpush("push", layout, target, env=env)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_repository_that_does_not_exist(registry: Served, layout: Path) -> None:
+    done = asyncpush("push", layout, f"{HOST}/not/there", env=environment(registry.url))
+
+    (line,) = error_lines(done)
+    for words in ("'not/there' does not exist", "request id", "create the repository", "not/there"):
+        assert words in line
+    assert done.returncode == 1
+
+
+def test_endpoint_that_nobody_listens_on(layout: Path) -> None:
+    env = environment("http://127.0.0.1:1")
+    done = asyncpush("push", layout, f"{HOST}/a-repository", "--attempts", "2", env=env)
+
+    (line,) = error_lines(done)
+    assert "http://127.0.0.1:1" in line
+    assert "attempts 2" in line
+    assert done.returncode == 1

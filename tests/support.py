@@ -1,0 +1,139 @@
+"""What tests of several folders share: servers as processes, the command line, real programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+ACCOUNT = "111122223333"
+REGION = "eu-central-1"
+HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+KEY_ID = "AKIDTESTSALLOWEDALL0"
+SECRET = "secret-of-the-tests"
+PUSH_ACTIONS = {
+    "GetAuthorizationToken",
+    "BatchCheckLayerAvailability",
+    "InitiateLayerUpload",
+    "UploadLayerPart",
+    "CompleteLayerUpload",
+    "PutImage",
+}
+
+
+def require_program(name: str) -> str:
+    """A program from Debian's packages: in CI it must be there, elsewhere its test is skipped."""
+    path = shutil.which(name)
+    if path is None:
+        message = f"{name} is not installed (apt-get install {name})"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@dataclass
+class Served:
+    """A local registry in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def client(self, key_id: str = KEY_ID, secret: str = SECRET) -> Any:
+        """A botocore client: another opinion than that of the code under test."""
+        return boto3.client(
+            "ecr",
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=key_id,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What the server logged."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def create(self, name: str, *, immutable: bool = False) -> str:
+        """Create a repository; the reference to it."""
+        mutability = "IMMUTABLE" if immutable else "MUTABLE"
+        self.client().create_repository(repositoryName=name, imageTagMutability=mutability)
+        return f"{HOST}/{name}"
+
+    def digests(self, repository: str) -> dict[str, str]:
+        """Digest by tag."""
+        pages = self.client().get_paginator("list_images").paginate(repositoryName=repository)
+        return {
+            image["imageTag"]: image["imageDigest"]
+            for page in pages
+            for image in page["imageIds"]
+            if "imageTag" in image
+        }
+
+
+@contextlib.contextmanager
+def serve(folder: Path, keys: Sequence[dict[str, Any]] = (), *extra: str) -> Iterator[Served]:
+    """Run ``asyncpush serve`` with a key that may do everything, and further keys."""
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "account": ACCOUNT}
+    (folder / "keys.json").write_text(json.dumps({"keys": [everything, *keys]}))
+    log = folder / "calls.jsonl"
+    command = [sys.executable, "-m", "asyncpush", "serve", "--port", "0", *extra]
+    command += ["--root", str(folder / "store"), "--keys", str(folder / "keys.json")]
+    command += ["--log", str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert "listens on" in line, line
+            yield Served(line.split()[-1], process, log)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def environment(url: str | None, key_id: str = KEY_ID, secret: str = SECRET) -> dict[str, str]:
+    """The environment of a command that must find these credentials and no others."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+    variables |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    if url is not None:
+        variables["AWS_ENDPOINT_URL_ECR"] = url
+    if key_id:
+        variables |= {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
+    return variables
+
+
+def asyncpush(
+    *arguments: str | Path, env: dict[str, str], timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "asyncpush", *map(str, arguments)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The errors on standard error; a traceback fails the test at once."""
+    assert "Traceback" not in done.stderr, done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
