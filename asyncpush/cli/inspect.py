@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.output import print_error, print_json
@@ -117,13 +113,12 @@ class _Walk:
 
 
 def _print_tree(title: str, nodes: list[dict[str, Any]]) -> None:
-    tree = Tree(Text(title))
-    for node in nodes:
-        _grow(tree, node, "")
-    Console(file=sys.stdout).print(tree, soft_wrap=True)
+    click.echo(title)
+    for i, node in enumerate(nodes):
+        _print_node(node, "", "", last=i == len(nodes) - 1)
 
 
-def _grow(tree: Tree, node: dict[str, Any], role: str) -> None:
+def _print_node(node: dict[str, Any], role: str, indent: str, *, last: bool) -> None:
     words = [role or node.get("name") or "(no name)", node.get("platform", "")]
     words += [node["digest"][:19], size(node["size"]), node["media_type"]]
     if "artifact_type" in node:
@@ -132,13 +127,12 @@ def _grow(tree: Tree, node: dict[str, Any], role: str) -> None:
         words.append(f"subject {node['subject'][:19]}")
     if "foreign" in node:
         words.append("foreign, not uploaded by default")
-    line = Text(" ".join(word for word in words if word))
     if "error" in node:
-        line.append("  broken", style="red")
-    branch = tree.add(line)
-    for child in node.get("manifests", ()):
-        _grow(branch, child, "image")
-    if "config" in node:
-        _grow(branch, node["config"], "config")
-    for layer in node.get("layers", ()):
-        _grow(branch, layer, "layer")
+        words.append(click.style("broken", fg="red"))
+    click.echo(f"{indent}{'└── ' if last else '├── '}{' '.join(word for word in words if word)}")
+    below = [("image", child) for child in node.get("manifests", ())]
+    below += [("config", node["config"])] if "config" in node else []
+    below += [("layer", layer) for layer in node.get("layers", ())]
+    for i, (name, child) in enumerate(below):
+        inner = f"{indent}{'    ' if last else '│   '}"
+        _print_node(child, name, inner, last=i == len(below) - 1)

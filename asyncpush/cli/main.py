@@ -36,7 +36,7 @@ def _run() -> int:
     except click.exceptions.Abort:
         return ExitCode.INTERRUPTED
     except click.ClickException as exc:
-        print_error(f"{exc.format_message()}; see asyncpush --help")
+        print_error(f"{exc.format_message().rstrip('.')}; see asyncpush --help")
         return ExitCode.USAGE
     except AsyncpushError as exc:
         print_error(exc)

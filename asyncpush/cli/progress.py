@@ -189,9 +189,5 @@ def _image_line(result: ImageResult) -> Text:
         line = Text(f"{word}: ", style=style)
         return line.append(f"{result.name} -> {result.reference}: {result.error}", style="default")
     line = Text(f"{result.status:<7}", style=style)
-    return line.append(
-        f" {result.name} -> {result.reference} ({size(result.bytes_sent)} sent,"
-        f" {result.blobs_existing} of {result.blobs_sent + result.blobs_existing} blobs there,"
-        f" {duration(result.seconds)})",
-        style="default",
-    )
+    sent = f"{size(result.bytes_sent)} sent, {duration(result.seconds)}"
+    return line.append(f" {result.reference} ({sent})", style="default")

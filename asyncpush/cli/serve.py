@@ -47,6 +47,9 @@ from asyncpush.localregistry import DEFAULT_KEY, LocalRegistry, LocalRegistryOpt
 @click.option(
     "--immutable", is_flag=True, help="Make --repository repositories with immutable tags."
 )
+@click.option(
+    "--refuse-artifacts", is_flag=True, help="Refuse artifacts, as ECR has done in places."
+)
 @click.option("--anonymous-pull", is_flag=True, help="Let anybody pull without a token.")
 @click.option(
     "--log",
@@ -64,6 +67,7 @@ def serve(
     repositories: tuple[str, ...],
     region: str,
     immutable: bool,
+    refuse_artifacts: bool,
     anonymous_pull: bool,
     log: Path | None,
 ) -> None:
@@ -74,9 +78,10 @@ def serve(
     """
     try:
         keys = load_keys(keys_file) if keys_file else [DEFAULT_KEY]
-        registry = LocalRegistry(
-            root, keys, LocalRegistryOptions(anonymous_pull=anonymous_pull, call_log=log)
+        options = LocalRegistryOptions(
+            refuse_artifacts=refuse_artifacts, anonymous_pull=anonymous_pull, call_log=log
         )
+        registry = LocalRegistry(root, keys, options)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import anyio
 import anyio.lowlevel
 
+from asyncpush.errors import AsyncpushError, TransientError
 from asyncpush.oci.digest import Digest
 
 BATCH = 100
@@ -24,18 +25,22 @@ class Availability:
         self._known: dict[Digest, bool] = {}
         self._waiting: dict[Digest, None] = {}
         self._lock = anyio.Lock()
+        self._failure: AsyncpushError | None = None
 
     async def has(self, digests: Iterable[Digest]) -> dict[Digest, bool]:
         """Whether the repository has each of these blobs, as far as anyone knows by now.
 
         While one call is on its way, the questions of all other images gather for the next.
 
-        :raises RegistryError: the call failed for good; what others asked is asked again by them.
+        :raises RegistryError: the call failed. A failure that may pass is this caller's alone, and
+            the others ask again; any other is everyone's, since all ask about one repository.
         """
         wanted = list(digests)
         self._waiting.update((d, None) for d in wanted if d not in self._known)
         while any(digest not in self._known for digest in wanted):
             async with self._lock:
+                if self._failure is not None:
+                    raise self._failure.with_traceback(None)
                 # Images that start in the same moment get to add theirs first.
                 await anyio.lowlevel.checkpoint()
                 self._waiting.update((d, None) for d in wanted if d not in self._known)
@@ -55,7 +60,13 @@ class Availability:
 
     async def _ask_batch(self, batch: Sequence[Digest]) -> None:
         # A digest that the answer does not list, not even among its failures, counts as missing.
-        found = await self._ask(batch)
+        try:
+            found = await self._ask(batch)
+        except TransientError:
+            raise
+        except AsyncpushError as exc:
+            self._failure = exc
+            raise
         for digest in batch:
             self._known[digest] = digest in found
             self._waiting.pop(digest, None)

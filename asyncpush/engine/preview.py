@@ -82,13 +82,12 @@ def preview(
     images = []
     for image in plan.images():
         graph = plan.repositories[image.repository]
-        closure = graph.closure(image.root)
-        blobs = dict.fromkeys(digest for manifest in closure for digest in manifest.blobs)
+        blobs = graph.blobs_of(image)
         answer = answers[image]
         there = {} if isinstance(answer, AsyncpushError) else answer
         missing = [
-            graph.blobs[digest].size
-            for digest in blobs
+            blob.size
+            for digest, blob in blobs.items()
             if not there.get(digest) and (str(image.repository), digest) not in counted
         ]
         counted.update((str(image.repository), digest) for digest in blobs)
@@ -97,7 +96,7 @@ def preview(
                 name=image.name,
                 reference=image.reference,
                 digest=image.root,
-                manifests=len(closure),
+                manifests=len(image.manifests),
                 blobs=len(blobs),
                 missing=len(missing),
                 bytes=sum(missing),

@@ -124,6 +124,7 @@ class Pusher:
             for result in rejected:
                 self._finish(result)
             pushes = _RepositoryPushes(plan, self._context)
+            self._contexts.forgive()
             await for_each(
                 images, min(self.options.images, len(images)), partial(self._push_image, pushes)
             )
@@ -230,13 +231,9 @@ class _RepositoryPushes:
         return push
 
     def started(self, image: PlannedImage) -> ImageStarted:
-        graph = self._plan.repositories[image.repository]
-        blobs: dict[str, int] = {
-            digest: graph.blobs[digest].size
-            for manifest in graph.closure(image.root)
-            for digest in manifest.blobs
-        }
-        return ImageStarted(image.reference, image.name, str(image.repository), blobs)
+        blobs = self._plan.repositories[image.repository].blobs_of(image)
+        sizes: dict[str, int] = {digest: blob.size for digest, blob in blobs.items()}
+        return ImageStarted(image.reference, image.name, str(image.repository), sizes)
 
 
 def _plan_items(

@@ -59,16 +59,15 @@ class RepositoryPush:
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
-        closure = self._plan.closure(image.root)
-        await self._ensure_blobs(_blobs_of(closure), tally)
-        for manifest in closure:
-            tags = image.tags if manifest.digest == image.root else ()
+        await self._ensure_blobs(list(self._plan.blobs_of(image)), tally)
+        for digest in image.manifests:
+            tags = image.tags if digest == image.root else ()
             for tag in tags or (None,):
-                await self._ensure_manifest(manifest, tag, tally)
+                await self._ensure_manifest(self._plan.manifests[digest], tag, tally)
 
     async def available(self, image: PlannedImage) -> dict[Digest, bool]:
         """Whether the repository has each of an image's blobs."""
-        return await self._availability.has(_blobs_of(self._plan.closure(image.root)))
+        return await self._availability.has(self._plan.blobs_of(image))
 
     async def _ensure_blobs(self, digests: Sequence[Digest], tally: Tally) -> None:
         there = await self._availability.has(digests)
@@ -175,8 +174,3 @@ class RepositoryPush:
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await self._context.retrier.call(name, str(self._repository), call)
-
-
-def _blobs_of(closure: Sequence[PlannedManifest]) -> list[Digest]:
-    """The blobs of manifests, each once, in the order in which they are named."""
-    return list(dict.fromkeys(digest for manifest in closure for digest in manifest.blobs))

@@ -81,9 +81,12 @@ class BlobUpload:
                 corrections += 1
                 if exc.last_valid_byte is None or corrections > _MAX_CORRECTIONS:
                     raise
-                # The registry says what it has; the next byte is the one behind that.
-                offset = exc.last_valid_byte + 1
-                continue
+                # The registry says what it has; the next byte is the one behind that. It has more
+                # than we know when the answer to a part was lost.
+                last = exc.last_valid_byte
+                if last < offset:
+                    offset = last + 1
+                    continue
             if last < offset:
                 raise RegistryError(
                     f"the registry acknowledged byte {last} of a part that begins at {offset}",

@@ -64,6 +64,11 @@ class Once(Generic[K, T]):
         """Let the key's work be done again."""
         self._done.pop(key, None)
 
+    def forgive(self) -> None:
+        """Let all work that failed be tried again."""
+        self._failures.clear()
+        self._failed.clear()
+
     async def do(self, key: K, work: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """The result of the key's work, and whether this very call did it."""
         while True:

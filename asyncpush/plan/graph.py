@@ -56,13 +56,15 @@ class PlannedImage:
     """One entry on its way to one repository.
 
     ``name`` is what people call the entry, ``tags`` the tags that its root gets; without tags it is
-    pushed by digest alone.
+    pushed by digest alone. ``manifests`` are all manifests of the image in an order of commit: what
+    is needed comes first, the root last.
     """
 
     name: str
     repository: Repository
     root: Digest
     tags: tuple[str, ...]
+    manifests: tuple[Digest, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -81,22 +83,29 @@ class RepositoryPlan:
     images: list[PlannedImage] = field(default_factory=list)
     tags: dict[str, Digest] = field(default_factory=dict)
 
-    def closure(self, root: Digest) -> list[PlannedManifest]:
-        """The manifests of an image in an order of commit: what is needed comes first."""
-        order: dict[Digest, PlannedManifest] = {}
+    def blobs_of(self, image: PlannedImage) -> dict[Digest, PlannedBlob]:
+        """An image's blobs, each once, in the order in which its manifests name them."""
+        return {
+            digest: self.blobs[digest]
+            for manifest in image.manifests
+            for digest in self.manifests[manifest].blobs
+        }
+
+    def order_of_commit(self, root: Digest) -> tuple[Digest, ...]:
+        """A manifest and all that it needs: what is needed comes first."""
+        order: dict[Digest, None] = {}
         # An explicit stack, since a subject may have a subject, and so on, at any length.
         stack: list[tuple[Digest, bool]] = [(root, False)]
         while stack:
             digest, needs_done = stack.pop()
             if digest in order:
                 continue
-            manifest = self.manifests[digest]
             if needs_done:
-                order[digest] = manifest
+                order[digest] = None
                 continue
             stack.append((digest, True))
-            stack.extend((need, False) for need in reversed(manifest.needs))
-        return list(order.values())
+            stack.extend((need, False) for need in reversed(self.manifests[digest].needs))
+        return tuple(order)
 
 
 @dataclass(slots=True)
@@ -153,11 +162,15 @@ class Planner:
                 )
         walk = _Walk(layout, graph, self._limits, self._part_size, self._include_foreign)
         walk.visit(entry, ())
-        image = PlannedImage(
-            entry.ref_name or ", ".join(tags) or entry.digest, repository, entry.digest, tags
-        )
         graph.blobs.update(walk.blobs)
         graph.manifests.update(walk.manifests)
+        image = PlannedImage(
+            name=entry.ref_name or ", ".join(tags) or entry.digest,
+            repository=repository,
+            root=entry.digest,
+            tags=tags,
+            manifests=graph.order_of_commit(entry.digest),
+        )
         graph.tags.update(dict.fromkeys(tags, entry.digest))
         graph.images.append(image)
         self.plan.repositories[repository] = graph

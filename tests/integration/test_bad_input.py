@@ -204,7 +204,7 @@ def with_index_that_leads_out(root: Path) -> None:
 SOURCES: list[tuple[Callable[[Path], None], str]] = [
     (without_oci_layout, "it has no file oci-layout"),
     (with_version_2, "imageLayoutVersion is '2.0.0'"),
-    (with_version_that_is_no_json, "oci-layout: it is JSON but no object"),
+    (with_version_that_is_no_json, "oci-layout: it is no JSON"),
     (with_index_that_is_no_json, "index.json: it is no JSON"),
     (with_index_that_names_no_size, "manifests[0].size is None"),
     (with_index_that_leads_out, "leads out of the layout"),
@@ -238,7 +238,7 @@ def test_bad_source_is_one_line_and_the_other_source_is_pushed(
     ("arguments", "words"),
     [
         (["no-such-entry", f"{HOST}/bad"], "does not exist"),
-        (["LAYOUT:nothing", f"{HOST}/bad"], "no entry named 'nothing'; it has good"),
+        (["LAYOUT:nothing", f"{HOST}/bad"], "no entry named 'nothing'"),
         (["LAYOUT", "docker.io/library/alpine"], "no ECR reference"),
         (["LAYOUT", f"{HOST}/Upper"], "no repository named 'Upper'"),
         (["LAYOUT", f"{HOST}/bad:sp ace"], "no tag 'sp ace'"),
@@ -248,7 +248,7 @@ def test_bad_source_is_one_line_and_the_other_source_is_pushed(
         (["LAYOUT", f"{HOST}/bad", "--layers", "0"], "--layers"),
         (["LAYOUT", f"{HOST}/bad", "-q", "-v"], "exclude each other"),
         (["LAYOUT", f"{HOST}/bad", "--no-such-option"], "--no-such-option"),
-        (["LAYOUT"], "TARGET"),
+        (["LAYOUT"], "SOURCE"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(tmp_path: Path, arguments: list[str], words: str) -> None:

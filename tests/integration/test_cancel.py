@@ -43,7 +43,7 @@ async def test_signal_ends_the_push_and_the_same_command_completes_it(
     def faults(call: CallInfo) -> Fault | None:
         if call.action == action and not released:
             stuck.set()
-            return Fault(delay=30)
+            return Fault(delay=4)
         return None
 
     released: list[bool] = []

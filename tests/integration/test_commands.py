@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import boto3
 import pytest
 from support import ACCOUNT, KEY_ID, SECRET, asyncpush, environment, error_lines, serve
 
@@ -99,8 +100,6 @@ def test_serve_creates_repositories(tmp_path: Path) -> None:
     with serve(tmp_path, (), "--repository", "a/one", "--region", "eu-west-1") as served:
         client = served.client()
         assert client.describe_repositories()["repositories"] == []
-        import boto3
-
         west = boto3.client(
             "ecr",
             region_name="eu-west-1",

@@ -1,4 +1,4 @@
-"""Credentials: missing, wrong, expired, from a profile; each is one line, one exit code, no secret."""
+"""Credentials: missing, wrong, expired, from a profile: one line, one exit code, no secret."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ async def test_part_whose_acknowledgement_is_lost_is_not_doubled(
         assert report.ok
         # The server has the part, so it names the byte behind it: every byte was taken once.
         size = sum(blob.size for blob in _blobs(layout))
-        assert it.server.counters.layer_bytes_acknowledged == size
+        assert it.server.calls.counters.layer_bytes_acknowledged == size
         await it.assert_complete(layout)
 
 
@@ -227,7 +227,7 @@ async def test_session_expires_for_real(tmp_path: Path, layout: Path) -> None:
         return None
 
     options = LocalRegistryOptions(
-        faults=faults, clock=lambda: now[0], upload_lifetime=60, max_clock_skew=1e12
+        faults=faults, clock=lambda: now[0], upload_lifetime=60, max_clock_skew=1e9
     )
     registry = LocalRegistry(tmp_path / "store", [Key(KEY_ID, SECRET, ACCOUNT)], options)
     async with registry.run() as server:

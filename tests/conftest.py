@@ -1,0 +1,11 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The engine stands on asyncio's transports (aiobotocore), so trio is no option."""
+    return "asyncio"
