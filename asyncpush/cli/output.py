@@ -44,8 +44,16 @@ def print_summary(report: PushReport) -> None:
         f" {size(report.bytes_sent)} sent in {duration(report.seconds)} ({size(rate)}/s)"
     )
     if report.retries:
-        line += f", {plural(report.retries, 'retry').replace('retrys', 'retries')}"
+        line += f", {report.retries} calls retried"
     click.echo(line)
+    for registry, calls in report.calls.items():
+        for call, figures in calls.items():
+            if figures["throttled"]:
+                click.echo(
+                    f"{registry} throttled {call} {figures['throttled']} times;"
+                    f" it ran at {figures['rate']} calls/s of a quota of {figures['quota']:g}"
+                    f" (--quota {call}=RATE sets another)"
+                )
     if not report.complete:
         click.echo("interrupted: the same command goes on with what is missing")
     elif report.failed:

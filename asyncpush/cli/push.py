@@ -70,6 +70,13 @@ def _bounds(command: Callable[..., Any]) -> Callable[..., Any]:
     help="MiB of a part, 5 to 20; default: what the registry asks for.",
 )
 @click.option(
+    "--quota",
+    "quotas",
+    multiple=True,
+    metavar="CALL=RATE",
+    help="Calls a second, such as PutImage=50; default: ECR's published quotas. Repeatable.",
+)
+@click.option(
     "--include-foreign", is_flag=True, help="Upload foreign (non-distributable) layers, too."
 )
 @click.option(
@@ -99,6 +106,7 @@ def push(
     attempts: int,
     memory: int,
     part_size: float | None,
+    quotas: tuple[str, ...],
     include_foreign: bool,
     on_refused: Literal["fail", "warn"],
     dry_run: bool,
@@ -127,6 +135,7 @@ def push(
         attempts=attempts,
         memory=memory * MIB,
         part_size=None if part_size is None else round(part_size * MIB),
+        quotas=dict(map(_parse_quota, quotas)),
         include_foreign=include_foreign,
         on_refused=on_refused,
         aws=AwsOptions(profile=profile, endpoint_url=endpoint_url),
@@ -148,6 +157,14 @@ def push(
     elif not quiet:
         print_summary(pusher.report)
     context.exit(exit_code(pusher.report))
+
+
+def _parse_quota(text: str) -> tuple[str, float]:
+    call, _, rate = text.partition("=")
+    try:
+        return call, float(rate)
+    except ValueError:
+        raise UsageError(f"{text!r} is no quota", advice="write PutImage=50") from None
 
 
 def choose_view(console: Console, *, verbose: bool, quiet: bool) -> View:

@@ -70,13 +70,14 @@ class ManifestCommitted:
 
 @dataclass(frozen=True, slots=True)
 class CallRetried:
-    """A call failed and is tried again after ``delay`` seconds."""
+    """A call failed, or was ``throttled``, and is tried again after ``delay`` seconds."""
 
     call: str
     repository: str
     error: str
     attempt: int
     delay: float
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

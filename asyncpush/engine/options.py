@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
 from asyncpush.registries.ecr.session import AwsOptions
@@ -29,6 +31,8 @@ class PushOptions:
     :param attempts: how often a call is tried when it meets transient errors or throttling.
     :param retry_base: seconds; the first wait is random between 0 and this, and the bound doubles.
     :param retry_cap: seconds that one wait takes at most.
+    :param quotas: calls a second by call (``{"PutImage": 50}``), where a registry's are not the
+        published ones.
     :param include_foreign: upload foreign (non-distributable) layers, too.
     :param on_refused: what an artifact, or an image with an empty blob, that the registry refuses
         does to the outcome: ``fail`` or ``warn``.
@@ -44,6 +48,7 @@ class PushOptions:
     attempts: int = 8
     retry_base: float = 0.25
     retry_cap: float = 20.0
+    quotas: Mapping[str, float] = field(default_factory=dict)
     include_foreign: bool = False
     on_refused: Literal["fail", "warn"] = "fail"
     aws: AwsOptions = field(default_factory=AwsOptions)
@@ -58,6 +63,14 @@ class PushOptions:
             raise UsageError(
                 f"the part size is {self.part_size / MIB:g} MiB, and ECR takes 5 to 20 MiB"
             )
+        for call, rate in self.quotas.items():
+            if call not in PUBLISHED_QUOTAS:
+                raise UsageError(
+                    f"there is no quota for {call}",
+                    advice=f"there is {', '.join(PUBLISHED_QUOTAS)}",
+                )
+            if not rate > 0:
+                raise UsageError(f"the quota for {call} is {rate}, and must be above 0")
         if self.on_refused not in ("fail", "warn"):
             raise UsageError(f"on_refused is {self.on_refused!r}, and must be fail or warn")
         if self.retry_base < 0 or self.retry_cap < 0:

@@ -25,6 +25,7 @@ from asyncpush.engine.events import (
     Warned,
 )
 from asyncpush.engine.options import PushOptions
+from asyncpush.engine.pace import Paces
 from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.repository import RepositoryPush, Tally
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
@@ -73,6 +74,7 @@ class Pusher:
         # Hashing is the one piece of work that fills a processor.
         self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
         self._contexts: Once[Registry, Context] = Once()
+        self._paces: dict[str, Paces] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
 
     async def __aenter__(self) -> Pusher:
@@ -131,6 +133,7 @@ class Pusher:
             report.complete = True
         finally:
             report.seconds = time.monotonic() - begin
+            report.calls = {host: paces.to_dict() for host, paces in self._paces.items()}
         return report
 
     async def preview(self, items: Iterable[PushItem]) -> PushPreview:
@@ -195,12 +198,15 @@ class Pusher:
                 user_agent=self._user_agent,
             )
         )
+        paces = Paces(self.options.quotas)
+        context = Context(transport, self.options, self._limits, self._retrier, paces, self._emit)
+        self._paces[registry.host] = paces
         try:
-            await self._retrier.call("GetAuthorizationToken", registry.host, transport.authorize)
+            await context.call("GetAuthorizationToken", registry.host, transport.authorize)
         except AccessDeniedError as exc:
             # The native API needs no token, so this alone stops nothing.
             self._emit(Warned(str(exc)))
-        return Context(transport, self.options, self._limits, self._retrier, self._emit)
+        return context
 
     def _finish(self, result: ImageResult) -> None:
         self.report.images.append(result)
@@ -209,7 +215,8 @@ class Pusher:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, CallRetried):
-            self.report.retries += 1
+            self.report.throttles += event.throttled
+            self.report.retries += not event.throttled
         if self._on_event is not None:
             self._on_event(event)
 

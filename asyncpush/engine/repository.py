@@ -173,4 +173,4 @@ class RepositoryPush:
         return await self._call("BatchCheckLayerAvailability", ask)
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await self._context.retrier.call(name, str(self._repository), call)
+        return await self._context.call(name, str(self._repository), call)

@@ -59,12 +59,17 @@ class ImageResult:
 class PushReport:
     """What came of a push, in the order in which the images ended.
 
+    :param retries: calls that were made again because they failed.
+    :param throttles: calls that were made again because the registry throttled them.
+    :param calls: by registry and call: how often it was made and throttled, its quota, its rate.
     :param complete: False while the push runs, and for good if it was cancelled.
     """
 
     images: list[ImageResult] = field(default_factory=list)
     bytes_sent: int = 0
     retries: int = 0
+    throttles: int = 0
+    calls: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     complete: bool = False
 
@@ -96,6 +101,8 @@ class PushReport:
             "seconds": round(self.seconds, 3),
             "bytes_sent": self.bytes_sent,
             "retries": self.retries,
+            "throttles": self.throttles,
+            "calls": self.calls,
             "counts": {str(status): self.count(status) for status in ImageStatus},
             "images": [image.to_dict() for image in self.images],
         }

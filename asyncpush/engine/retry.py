@@ -9,7 +9,8 @@ from typing import TypeVar
 import anyio
 
 from asyncpush.engine.events import CallRetried, EventSink
-from asyncpush.errors import TransientError
+from asyncpush.engine.pace import Pace
+from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ class Retrier:
     Full jitter (a wait drawn evenly from 0 to a bound that doubles) spreads the retries of many
     clients best ("Exponential Backoff And Jitter", AWS Architecture Blog).
 
-    :param attempts: how often a call is tried in all.
+    :param attempts: how often a call may fail in all; being throttled does not count.
     :param base: seconds; the bound of the first wait.
     :param cap: seconds; no bound grows beyond it.
     :param emit: told of every retry.
@@ -40,23 +41,42 @@ class Retrier:
         self._emit = emit
         self._rng = rng or random.Random()  # noqa: S311 - jitter needs no secrecy
 
-    async def call(self, name: str, repository: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def call(
+        self, name: str, repository: str, call: Callable[[], Awaitable[T]], pace: Pace
+    ) -> T:
         """Make a call until it succeeds, fails for good, or was tried often enough.
+
+        Being throttled is no failure while other calls of the same kind go through: it costs time,
+        and lowers the pace for all of them.
 
         :param name: the API's name of the call.
         :param repository: what it is about, for the event.
+        :param pace: how fast such calls may be made; told what came of this one.
         :raises TransientError: the last failure, which says how often it was tried.
         """
-        attempt = 1
+        failures = throttles = 0
+        error: TransientError
         while True:
+            await pace.turn()
             try:
-                return await call()
+                result = await call()
+            except ThrottledError as exc:
+                pace.throttled()
+                throttles += 1
+                attempt, last, error = throttles, not pace.progresses, exc
             except TransientError as exc:
-                if attempt >= self._attempts:
-                    exc.at(attempts=str(attempt))
-                    raise
-                bound = min(self._cap, self._base * 2 ** (attempt - 1))
-                delay = self._rng.uniform(0, bound)
-                self._emit(CallRetried(name, repository, str(exc), attempt, delay))
-                await anyio.sleep(delay)
-                attempt += 1
+                failures += 1
+                attempt, last, error = failures, failures >= self._attempts, exc
+            except AsyncpushError:
+                pace.succeeded()
+                raise
+            else:
+                pace.succeeded()
+                return result
+            if last:
+                raise error.at(attempts=str(failures + throttles))
+            bound = min(self._cap, self._base * 2 ** min(attempt - 1, 32))
+            delay = self._rng.uniform(0, bound)
+            throttled = isinstance(error, ThrottledError)
+            self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
+            await anyio.sleep(delay)

@@ -117,7 +117,7 @@ class BlobUpload:
         return digest in await self._call("BatchCheckLayerAvailability", ask)
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await self._context.retrier.call(name, str(self._repository), call)
+        return await self._context.call(name, str(self._repository), call)
 
     def _check_parts(self, part_size: int) -> None:
         parts = -(-self._blob.size // part_size)

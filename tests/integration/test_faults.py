@@ -118,7 +118,8 @@ async def test_one_fault_of_any_call_is_retried(
 
         assert report.ok, [str(image.error) for image in report.failed]
         assert it.retried() == {action: 1}
-        assert report.retries == 1
+        assert report.retries + report.throttles == 1
+        assert report.throttles == (fault.code == "ThrottlingException")
         await it.assert_complete(layout)
 
 

@@ -129,7 +129,14 @@ def test_layer_that_100_images_share_is_uploaded_once(registry: Served, tmp_path
     before = len(registry.calls())
 
     done = asyncpush(
-        "push", tmp_path / "layout", target, "--images", "100", env=environment(registry.url)
+        "push",
+        tmp_path / "layout",
+        target,
+        "--images",
+        "100",
+        "--quota",
+        "PutImage=1000",
+        env=environment(registry.url),
     )
 
     assert done.returncode == 0, done.stderr

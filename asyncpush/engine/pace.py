@@ -1,0 +1,113 @@
+"""How fast one call may be made at one registry: paced under its quota, adapted to throttling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+# "Amazon ECR endpoints and quotas", private registries: calls a second for each account and Region.
+PUBLISHED_QUOTAS: Mapping[str, float] = {
+    "GetAuthorizationToken": 500,
+    "BatchCheckLayerAvailability": 1000,
+    "InitiateLayerUpload": 100,
+    "UploadLayerPart": 500,
+    "CompleteLayerUpload": 100,
+    "PutImage": 10,
+}
+
+_DECREASE = 0.7
+_INCREASE = 0.05
+_LOWEST = 0.02
+_SETTLE = 1.0
+_PATIENCE = 120.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """The rate of one call at one registry, shared by everything that makes it.
+
+    Calls are spaced evenly, with one call of slack, so that a quota of 10 a second is 10 evenly
+    spaced calls and never a burst of 10. An answer that throttles multiplies the rate by 0.7 (once
+    for all calls that were on their way together); success adds 5 % of the quota each second, up to
+    the quota.
+
+    :param quota: calls a second at most.
+    """
+
+    quota: float
+    rate: float = field(init=False)
+    calls: int = 0
+    throttles: int = 0
+    first: float | None = None
+    last: float | None = None
+    _next: float = 0.0
+    _changed: float = field(default=float("-inf"))
+    _succeeded: float | None = None
+
+    def __post_init__(self) -> None:
+        self.rate = self.quota
+
+    async def turn(self) -> None:
+        """Wait for the next moment in which the call may be made."""
+        now = anyio.current_time()
+        if self.first is None:
+            self.first = self._succeeded = now
+        self.calls += 1
+        interval = 1 / self.rate
+        start = max(self._next, now - interval)
+        self._next = start + interval
+        self.last = max(start, now)
+        await anyio.sleep(max(0.0, start - now))
+
+    def succeeded(self) -> None:
+        """A call went through: the rate grows, in proportion to time and not to calls."""
+        now = anyio.current_time()
+        if self.rate < self.quota and self._succeeded is not None:
+            grown = self.quota * _INCREASE * min(1.0, now - self._succeeded)
+            self.rate = min(self.quota, self.rate + grown)
+        self._succeeded = now
+
+    def throttled(self) -> None:
+        """A call was throttled: the rate shrinks, once for all calls of the same moment."""
+        self.throttles += 1
+        now = anyio.current_time()
+        if now - self._changed >= _SETTLE:
+            self._changed = now
+            self.rate = max(self.quota * _LOWEST, self.rate * _DECREASE)
+
+    @property
+    def progresses(self) -> bool:
+        """Whether some call went through lately, so that waiting on is worth it."""
+        since = self._succeeded if self._succeeded is not None else anyio.current_time()
+        return anyio.current_time() - since < _PATIENCE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and rates as JSON-ready data; rates are calls a second."""
+        span = self.last - self.first if self.first is not None and self.last is not None else 0
+        return {
+            "calls": self.calls,
+            "throttled": self.throttles,
+            "quota": self.quota,
+            "rate": round((self.calls - 1) / span, 3) if span > 0 else None,
+        }
+
+
+class Paces:
+    """The paces of all calls at one registry.
+
+    :param quotas: calls a second by call, where they differ from the published ones.
+    """
+
+    def __init__(self, quotas: Mapping[str, float]) -> None:
+        self._paces = {call: Pace(quota) for call, quota in {**PUBLISHED_QUOTAS, **quotas}.items()}
+
+    def of(self, call: str) -> Pace:
+        """The pace of one call."""
+        return self._paces[call]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was called, as JSON-ready data by call."""
+        return {call: pace.to_dict() for call, pace in self._paces.items() if pace.calls}
