@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -95,7 +96,10 @@ def main() -> None:
                         store = f"{folder}/store-{parts}-{run}"
                         command = ["-m", "asyncpush", "serve", "--port", "0", "--root", store]
                         command += ["--repository", "bench"]
+                    # What earlier runs wrote must not be written back while this one is measured.
+                    os.sync()
                     figures.append(measure(command, root, parts))
+                    shutil.rmtree(f"{folder}/store-{parts}-{run}", ignore_errors=True)
                 used, memory = (statistics.median(column) for column in zip(*figures, strict=True))
                 print(f"{name:<16} {parts:>9} {used / gb:>10.2f} {memory:>10.0f}")
 

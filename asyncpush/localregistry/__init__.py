@@ -1,1 +1,23 @@
-"""."""
+"""The embedded registry: a strict, persistent stand-in for Amazon ECR on this machine."""
+
+from asyncpush.localregistry.calls import CallCounters, CallLog, CallRecord
+from asyncpush.localregistry.faults import CallInfo, Fault
+from asyncpush.localregistry.identity import Registry
+from asyncpush.localregistry.keys import DEFAULT_KEY, Key, load_keys
+from asyncpush.localregistry.options import LocalRegistryOptions
+from asyncpush.localregistry.server import LocalRegistry, RunningRegistry
+
+__all__ = [
+    "DEFAULT_KEY",
+    "CallCounters",
+    "CallInfo",
+    "CallLog",
+    "CallRecord",
+    "Fault",
+    "Key",
+    "LocalRegistry",
+    "LocalRegistryOptions",
+    "Registry",
+    "RunningRegistry",
+    "load_keys",
+]

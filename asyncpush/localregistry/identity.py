@@ -28,6 +28,9 @@ class Registry(NamedTuple):
         return f"arn:{self.partition}:ecr:{self.region}:{self.account}:repository/{name}"
 
 
+DEFAULT_REGISTRY = Registry("000000000000", "us-east-1")
+
+
 def registry_of_host(host: str) -> Registry | None:
     """The registry that a host name of ECR's form names, as in the Host header."""
     found = _HOST.match(host)

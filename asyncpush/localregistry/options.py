@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncpush.localregistry.faults import CallInfo, Fault
-from asyncpush.localregistry.identity import Registry
+from asyncpush.localregistry.identity import DEFAULT_REGISTRY, Registry
 
 MIB = 1024 * 1024
 
@@ -45,7 +45,7 @@ class LocalRegistryOptions:
     """Seconds that a signature's date may differ from the clock, either way."""
 
     body_timeout: float = 60
-    """Seconds without a byte after which a request's body is given up."""
+    """Seconds without a byte after which a request is given up, when it is late up to twice."""
 
     shutdown_timeout: float = 5
     """Seconds that requests in flight have to end when the server stops."""
@@ -57,7 +57,7 @@ class LocalRegistryOptions:
     anonymous_pull: bool = False
     """Whether ``/v2/`` may be read without a token."""
 
-    anonymous_registry: Registry = Registry("000000000000", "us-east-1")
+    anonymous_registry: Registry = DEFAULT_REGISTRY
     """Where anonymous pulls read, unless the Host header has the form of an ECR host."""
 
     max_call_records: int = 100_000
@@ -77,7 +77,9 @@ class LocalRegistryOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_part_size <= self.part_size <= self.max_part_size:
-            raise ValueError("part sizes: 0 < min_part_size <= part_size <= max_part_size is broken")
+            raise ValueError(
+                "part sizes: 0 < min_part_size <= part_size <= max_part_size is broken"
+            )
         for name in ("max_parts", "upload_lifetime", "token_lifetime", "download_url_lifetime"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not above 0")

@@ -10,9 +10,7 @@ from typing import Any
 from asyncpush.localregistry.errors import constraint, invalid_parameter, serialization
 
 # Service model 2015-09-21: RepositoryName, RegistryId, UploadId, LayerDigest, ImageTag.
-REPOSITORY_NAME = (
-    r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
-)
+REPOSITORY_NAME = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
 REGISTRY_ID = r"[0-9]{12}"
 UPLOAD_ID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 SHA256_DIGEST = r"sha256:[0-9a-f]{64}"
@@ -27,6 +25,9 @@ def load_object(body: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique)
+        if b"\\u" in body:
+            # Half a surrogate pair is JSON but no text: it could be neither hashed nor stored.
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as exc:
         raise serialization(f"Could not parse the request body as JSON: {exc}") from exc
     if not isinstance(document, dict):
@@ -59,7 +60,7 @@ class Params:
         value = self._typed(name, str, "a String")
         if value is None:
             return None
-        return _check_text(name, value, pattern, most)
+        return check_text(name, value, pattern, most)
 
     def repository(self) -> str:
         """The required ``repositoryName``."""
@@ -136,10 +137,14 @@ def check_repository(name: str) -> str:
     """
     if not 2 <= len(name) <= 256:
         raise constraint("repositoryName", "must have length between 2 and 256")
-    return _check_text("repositoryName", name, REPOSITORY_NAME, None)
+    return check_text("repositoryName", name, REPOSITORY_NAME)
 
 
-def _check_text(name: str, value: str, pattern: str | None, most: int | None) -> str:
+def check_text(name: str, value: str, pattern: str | None = None, most: int | None = None) -> str:
+    """A text that keeps to pattern and length.
+
+    :raises ApiError: InvalidParameterException.
+    """
     if not value:
         raise constraint(name, "must have length greater than or equal to 1")
     if most is not None and len(value) > most:
@@ -158,7 +163,9 @@ def _missing(name: str) -> Exception:
 
 def _wrong_type(value: Any, wanted: str) -> Exception:
     kinds = {bool: "BOOLEAN", int: "NUMBER", float: "NUMBER", str: "STRING"}
-    return serialization(f"{kinds.get(type(value), 'Other')}_VALUE can not be converted to {wanted}")
+    return serialization(
+        f"{kinds.get(type(value), 'Other')}_VALUE can not be converted to {wanted}"
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

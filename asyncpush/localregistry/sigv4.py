@@ -68,9 +68,9 @@ class Signed:
         """
         if self.claimed is not None and self.claimed != payload_hash:
             raise _invalid(_MISMATCH)
-        request = hashlib.sha256(f"{self._prefix}\n{payload_hash}".encode()).hexdigest()
+        request = hashlib.sha256(_raw(f"{self._prefix}\n{payload_hash}")).hexdigest()
         expected = _hmac(self._signing_key, f"{self._string_to_sign}\n{request}").hex()
-        if not hmac.compare_digest(expected, self._signature):
+        if not hmac.compare_digest(_raw(expected), _raw(self._signature)):
             raise _invalid(_MISMATCH)
 
 
@@ -160,7 +160,7 @@ class Verifier:
             )
 
     def _check_token(self, key: Key, token: str | None) -> None:
-        given, expected = (token or "").encode(), (key.session_token or "").encode()
+        given, expected = _raw(token or ""), _raw(key.session_token or "")
         if not hmac.compare_digest(given, expected):
             raise _unrecognized()
         if key.expires is not None and self._clock() >= key.expires.timestamp():
@@ -206,8 +206,13 @@ def parse_authorization(headers: CIMultiDictProxy[str]) -> Claim:
             "Credential must have exactly 5 slash-delimited elements, e.g. "
             "keyid/date/region/service/term"
         )
+    access_key_id, date, region, service, terminator = scope
     return Claim(
-        *scope,
+        access_key_id,
+        date,
+        region,
+        service,
+        terminator,
         signed_headers=tuple(parts["SignedHeaders"].split(";")),
         signature=parts["Signature"],
     )
@@ -252,7 +257,12 @@ def _canonical_query(query: str) -> str:
 
 
 def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
+    return hmac.digest(key, _raw(text), "sha256")
+
+
+def _raw(text: str) -> bytes:
+    # What was no UTF-8 on the wire stands in the header's text as surrogates.
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _invalid(message: str) -> ApiError:

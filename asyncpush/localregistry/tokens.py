@@ -1,9 +1,8 @@
-"""What the server signs itself: authorization tokens for ``/v2/`` and URLs that download a layer."""
+"""What the server signs itself: authorization tokens for ``/v2/``, URLs that give a layer."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 import secrets
@@ -59,7 +58,7 @@ class TokenSigner:
             return None
         try:
             user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text in it
             return None
         return self.read_password(password) if user == "AWS" else None
 
@@ -78,10 +77,10 @@ class TokenSigner:
 
     def _sign(self, purpose: str, *parts: str) -> str:
         text = "\n".join((purpose, *parts))
-        return _encode(hmac.digest(self._secret, text.encode(), "sha256"))
+        return _encode(hmac.digest(self._secret, _raw(text), "sha256"))
 
     def _is_signed(self, signature: str, purpose: str, *parts: str) -> bool:
-        return hmac.compare_digest(self._sign(purpose, *parts).encode(), signature.encode())
+        return hmac.compare_digest(_raw(self._sign(purpose, *parts)), _raw(signature))
 
 
 def load_secret(path: Path) -> bytes:
@@ -104,6 +103,11 @@ def load_secret(path: Path) -> bytes:
 
 def _encode(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _raw(text: str) -> bytes:
+    # What was no UTF-8 on the wire stands in the text as surrogates.
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _decode(text: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,7 +132,7 @@ def _parse_data(value: Any, digest: Digest, size: int, where: str) -> bytes | No
         raise ManifestError(f"{where}.data is no base64 text")
     try:
         data = base64.b64decode(value, validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:  # binascii.Error is one; text that is no ASCII is another
         raise ManifestError(f"{where}.data is no base64 text") from exc
     try:
         verify(data, digest, size)

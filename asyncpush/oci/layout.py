@@ -59,10 +59,9 @@ class Layout:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        if not self.root.is_dir():
-            what = "is no directory" if self.root.exists() else "does not exist"
+        if problem := _directory_problem(self.root):
             raise LayoutError(
-                f"the source {what}", advice="give an OCI layout directory", file=str(root)
+                f"the source {problem}", advice="give an OCI layout directory", file=str(root)
             )
         # Every file is opened below the real root, so a layout may itself be reached by a link.
         self._real_root = os.path.realpath(self.root)
@@ -147,7 +146,7 @@ class Layout:
         except LimitError:
             raise
         except AsyncpushError as exc:
-            raise LayoutError(f"index.json: {exc.message}", file=path, **exc.where) from exc
+            raise LayoutError(f"index.json: {exc.message}", **{**exc.where, "file": path}) from exc
 
     def _blob_path(self, digest: Digest) -> str:
         # A parsed digest has no separator and no dot in it, so this never climbs.
@@ -181,6 +180,15 @@ class Layout:
 def read_manifest(source: BlobSource) -> bytes:
     """The bytes of a manifest, as they are. Their digest is for the caller to prove."""
     return source.data if isinstance(source, BlobData) else _read(source.path, MAX_MANIFEST_BYTES)
+
+
+def _directory_problem(path: Path) -> str | None:
+    try:
+        return None if stat.S_ISDIR(path.stat().st_mode) else "is no directory"
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the path
+        return "does not exist"
+    except OSError as exc:
+        return f"cannot be read: {exc.strerror}"
 
 
 def _read(path: str, limit: int) -> bytes:

@@ -51,8 +51,9 @@ def entry_by_digest(layout: Layout, digest: Digest) -> Descriptor:
     for entry in layout.entries:
         if entry.digest == digest:
             return entry
+    seen: set[Digest] = set()
     for entry in layout.entries:
-        for child in _descend(layout, entry, ()):
+        for child in _descend(layout, entry, (), seen):
             if child.digest == digest:
                 return child
     raise EntryNotFoundError(
@@ -72,16 +73,16 @@ def for_platform(layout: Layout, entry: Descriptor, platform: Platform) -> Descr
     """
     if not mediatypes.is_index(entry.media_type):
         return entry
-    seen: list[str] = []
-    for child in _descend(layout, entry, ()):
+    names: list[str] = []
+    for child in _descend(layout, entry, (), set()):
         if child.platform is None:
             continue
-        seen.append(str(child.platform))
+        names.append(str(child.platform))
         if _runs_on(child.platform, platform):
             return child
     raise EntryNotFoundError(
         f"the index has no image for {platform}",
-        advice=f"it has {', '.join(dict.fromkeys(seen))}" if seen else "it names no platforms",
+        advice=f"it has {', '.join(dict.fromkeys(names))}" if names else "it names no platforms",
         digest=entry.digest,
     )
 
@@ -91,11 +92,20 @@ def _runs_on(offered: Platform, wanted: Platform) -> bool:
     return same and (wanted.variant is None or offered.variant == wanted.variant)
 
 
-def _descend(layout: Layout, entry: Descriptor, above: tuple[Digest, ...]) -> Iterator[Descriptor]:
-    """All members of an index, those of nested indexes behind the index that holds them."""
+def _descend(
+    layout: Layout, entry: Descriptor, above: tuple[Digest, ...], seen: set[Digest]
+) -> Iterator[Descriptor]:
+    """All members of an index, those of nested indexes behind the index that holds them.
+
+    :param seen: indexes that were read already; each is read once, or indexes that name each other
+        twice would take 2 to the power of their depth.
+    """
     if not mediatypes.is_index(entry.media_type):
         return
     check_nesting(entry.digest, above)
+    if entry.digest in seen:
+        return
+    seen.add(entry.digest)
     raw = read_manifest(layout.find_manifest(entry))
     verify(raw, entry.digest, entry.size)
     index = parse_manifest(raw, entry.media_type)
@@ -103,7 +113,7 @@ def _descend(layout: Layout, entry: Descriptor, above: tuple[Digest, ...]) -> It
         raise ManifestError("an index's media type on a manifest", digest=entry.digest)
     for child in index.manifests:
         yield child
-        yield from _descend(layout, child, (*above, entry.digest))
+        yield from _descend(layout, child, (*above, entry.digest), seen)
 
 
 def check_nesting(digest: Digest, above: tuple[Digest, ...]) -> None:

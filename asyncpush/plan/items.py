@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError
 from asyncpush.oci.descriptor import Descriptor
@@ -53,11 +52,12 @@ def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     the split is at the first colon, as skopeo does.
     """
     text = os.fspath(source).removeprefix("oci:")
-    if Path(text).exists():
+    # os.path answers False where Path raises: no permission, a name too long.
+    if os.path.exists(text):  # noqa: PTH110
         return text, None
     cuts = [i for i, character in enumerate(text) if character in ":@" and i > 0]
     for cut in cuts:
-        if Path(text[:cut]).is_dir():
+        if os.path.isdir(text[:cut]):  # noqa: PTH112
             return text[:cut], text[cut + 1 :]
     return (text[: cuts[0]], text[cuts[0] + 1 :]) if cuts else (text, None)
 

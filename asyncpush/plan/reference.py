@@ -11,14 +11,14 @@ from asyncpush.oci.digest import Digest, parse_digest
 # Account, FIPS mark, Region and domain of the registry hosts that AWS documents ("Private
 # registries", "FIPS endpoints", "IPv6"). Dual-stack hosts write dkr-ecr where others write dkr.ecr.
 _HOST = re.compile(
-    r"(?P<account>\d{12})\.dkr(?:\.|(?P<dash>-))ecr(?P<fips>-fips)?\."
+    r"(?P<account>[0-9]{12})\.dkr(?:\.|(?P<dash>-))ecr(?P<fips>-fips)?\."
     r"(?P<region>[a-z0-9][a-z0-9-]*)\."
     r"(?P<domain>amazonaws\.com(?:\.cn)?|amazonaws\.eu|on\.aws|on\.amazonwebservices\.com\.cn"
     r"|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
 )
 _DUAL_STACK_DOMAINS = frozenset({"on.aws", "on.amazonwebservices.com.cn"})
 _ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z0-9-]*):ecr:(?P<region>[a-z0-9][a-z0-9-]*):(?P<account>\d{12})"
+    r"arn:(?P<partition>aws[a-z0-9-]*):ecr:(?P<region>[a-z0-9][a-z0-9-]*):(?P<account>[0-9]{12})"
     r":repository/(?P<rest>.+)"
 )
 _PARTITION_DOMAINS = {

@@ -100,10 +100,13 @@ _KINDS: list[tuple[type[RegistryError], str, str]] = [
     (
         TransientError,
         "the registry failed; push again later",
-        "InternalFailure InternalServerError ServerException ServiceUnavailable",
+        "InternalFailure InternalServerError RequestTimeout RequestTimeoutException"
+        " ServerException ServiceUnavailable",
     ),
 ]
 _BY_CODE = {code: (kind, advice) for kind, advice, codes in _KINDS for code in codes.split()}
+# A bad signature's answer may quote the request as it should have been signed, token and all.
+_SESSION_TOKEN = re.compile(r"(?i)(x-amz-security-token\W{1,3})[^\s&'\"]+")
 _DIGESTS = re.compile(r"sha256:[a-f0-9]{64}")
 _Places = dict[str, Any]
 
@@ -131,7 +134,7 @@ def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryEr
     error = response.get("Error", {})
     meta = response.get("ResponseMetadata", {})
     code = str(error.get("Code", "Unknown"))
-    message = str(error.get("Message") or "no message")
+    message = _SESSION_TOKEN.sub(r"\1***", str(error.get("Message") or "no message"))
     status = int(meta.get("HTTPStatusCode", 0))
     places = {**where, "call": call, "error": code, "request_id": meta.get("RequestId")}
     if special := _SPECIAL.get(code):

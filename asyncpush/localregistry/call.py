@@ -1,0 +1,126 @@
+"""One call on its way through the server: who asks, of which registry, and what it may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asyncpush.localregistry.calls import CallLog, CallRecord
+from asyncpush.localregistry.errors import access_denied
+from asyncpush.localregistry.faults import CallInfo, Fault
+from asyncpush.localregistry.files import Files
+from asyncpush.localregistry.identity import ACCOUNT, Registry
+from asyncpush.localregistry.keys import Key, Keyring
+from asyncpush.localregistry.options import LocalRegistryOptions
+from asyncpush.localregistry.params import Params
+from asyncpush.localregistry.policy import Decision, Policy
+from asyncpush.localregistry.store import Store
+from asyncpush.localregistry.tokens import TokenSigner
+from asyncpush.localregistry.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the calls of one running server share."""
+
+    options: LocalRegistryOptions
+    keyring: Keyring
+    files: Files
+    store: Store
+    uploads: Uploads
+    tokens: TokenSigner
+    calls: CallLog
+    url: Callable[[], str]
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One call from its first byte on: its record, its number, the fault that it meets."""
+
+    record: CallRecord
+    number: int
+    fault: Fault | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One call after its caller is known."""
+
+    services: Services
+    arrival: Arrival
+    key: Key
+    policy: Policy | None
+    registry: Registry
+
+    @property
+    def record(self) -> CallRecord:
+        """What the call log will keep."""
+        return self.arrival.record
+
+    def address(self, registry: Registry, repository: str | None) -> None:
+        """Note which registry and repository the call means."""
+        self.registry = registry
+        self.record.account, self.record.region = registry
+        self.record.repository = repository
+
+    def authorize(self, action: str, repository: str | None = None) -> None:
+        """Check the caller's policy.
+
+        :param repository: name of the repository, ``*`` for all, ``None`` for actions that have
+            no resource.
+        :raises ApiError: AccessDeniedException.
+        """
+        resource = "*" if repository is None else self.registry.repository_arn(repository)
+        reason = refusal(self.key, self.policy, self.registry, f"ecr:{action}", resource)
+        if reason is not None:
+            raise access_denied(reason)
+
+    async def meet_fault(self, params: Mapping[str, Any]) -> None:
+        """Ask the hook for a fault, and meet the part of it that comes before acting.
+
+        :raises ApiError: the injected error.
+        :raises ConnectionDroppedError: the connection is to be cut.
+        """
+        faults = self.services.options.faults
+        if faults is None:
+            return
+        record = self.record
+        info = CallInfo(
+            action=record.action,
+            account=self.registry.account,
+            region=self.registry.region,
+            repository=record.repository,
+            params=params,
+            number=self.arrival.number,
+        )
+        self.arrival.fault = faults(info)
+        if self.arrival.fault is not None:
+            await self.arrival.fault.meet()
+
+
+def addressed_registry(call: Call, params: Params) -> Registry:
+    """The registry that a call's parameters mean: the caller's own, unless ``registryId`` is given.
+
+    :raises ApiError: InvalidParameterException.
+    """
+    account = params.optional_text("registryId", ACCOUNT.pattern)
+    return Registry(account or call.key.account, call.registry.region)
+
+
+def refusal(
+    key: Key, policy: Policy | None, registry: Registry, action: str, resource: str
+) -> str | None:
+    """Why a key may not do something, worded as AWS words it; ``None`` if it may."""
+    foreign = registry.account != key.account
+    if policy is None:
+        decision = Decision.UNMENTIONED if foreign else Decision.ALLOWED
+    else:
+        decision = policy.decide(action, resource, registry.account if foreign else None)
+    if decision is Decision.ALLOWED:
+        return None
+    text = f"User: {key.arn} is not authorized to perform: {action} on resource: {resource}"
+    if decision is Decision.DENIED:
+        return f"{text} with an explicit deny in an identity-based policy"
+    kind = "resource" if foreign else "identity"
+    return f"{text} because no {kind}-based policy allows the {action} action"

@@ -1,0 +1,148 @@
+"""The operations on layers, but for UploadLayerPart, whose body is read as it comes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from asyncpush.localregistry.call import Call
+from asyncpush.localregistry.errors import ApiError
+from asyncpush.localregistry.params import SHA256_DIGEST, UPLOAD_ID, Params, check_text
+from asyncpush.localregistry.repositories import get_repository, layer_sizes
+from asyncpush.localregistry.store import Database
+from asyncpush.localregistry.uploads import Session
+
+
+async def check_availability(call: Call, params: Params) -> dict[str, Any]:
+    """BatchCheckLayerAvailability."""
+    name = params.repository()
+    digests = list(dict.fromkeys(params.required_items("layerDigests", str, 100)))
+    for digest in digests:
+        check_text("layerDigests", digest or " ", most=1000)
+    call.authorize("BatchCheckLayerAvailability", name)
+    valid = [d for d in digests if re.fullmatch(SHA256_DIGEST, d)]
+
+    def work(db: Database) -> dict[str, int]:
+        with db.transaction() as connection:
+            repository = get_repository(connection, call.registry, name)
+            return layer_sizes(connection, repository, valid)
+
+    sizes = await call.services.store.run(work)
+    layers = [_availability(digest, sizes.get(digest)) for digest in valid]
+    failures = [_failure(digest) for digest in digests if digest not in set(valid)]
+    return {"layers": layers, "failures": failures}
+
+
+async def initiate(call: Call, params: Params) -> dict[str, Any]:
+    """InitiateLayerUpload."""
+    name = params.repository()
+    call.authorize("InitiateLayerUpload", name)
+    services = call.services
+
+    def work(db: Database) -> Session:
+        with db.transaction() as connection:
+            repository = get_repository(connection, call.registry, name)
+        return services.uploads.begin(db, repository)
+
+    session = await services.store.run(work)
+    call.record.upload_id = session.id
+    return {"uploadId": session.id, "partSize": services.options.part_size}
+
+
+async def complete(call: Call, params: Params) -> dict[str, Any]:
+    """CompleteLayerUpload: prove the layer's digest and make it a layer of the repository."""
+    name = params.repository()
+    upload_id = params.text("uploadId", UPLOAD_ID)
+    digests = params.required_items("layerDigests", str, 100)
+    for digest in digests:
+        check_text("layerDigests", digest, SHA256_DIGEST)
+    call.record.upload_id = upload_id
+    call.authorize("CompleteLayerUpload", name)
+    services = call.services
+
+    def find(db: Database) -> Session:
+        with db.transaction() as connection:
+            repository = get_repository(connection, call.registry, name)
+        return services.uploads.get(upload_id, repository)
+
+    session = await services.store.run(find)
+    async with session.lock:
+        services.uploads.check_open(session)
+        _check_parts(call, session)
+        hasher = await services.uploads.hasher_of(session)
+        found = f"sha256:{hasher.hexdigest()}"
+        if found not in digests:
+            raise ApiError(
+                "InvalidLayerException",
+                f"Layer digest '{digests[0]}' does not match the digest '{found}' that was "
+                f"computed for the upload with id '{session.id}'",
+            )
+        size = session.size
+        added = await services.store.run(lambda db: services.uploads.finish(db, session, found))
+    if not added:
+        services.calls.counters.layer_bytes_duplicate += size
+        raise ApiError(
+            "LayerAlreadyExistsException",
+            f"Layer with digest '{found}' already exists in the repository with name '{name}' in "
+            f"the registry with id '{call.registry.account}'",
+        )
+    return {
+        "registryId": call.registry.account,
+        "repositoryName": name,
+        "uploadId": session.id,
+        "layerDigest": found,
+    }
+
+
+async def get_download_url(call: Call, params: Params) -> dict[str, Any]:
+    """GetDownloadUrlForLayer."""
+    name = params.repository()
+    digest = params.text("layerDigest", SHA256_DIGEST)
+    call.authorize("GetDownloadUrlForLayer", name)
+    services = call.services
+
+    def work(db: Database) -> None:
+        with db.transaction() as connection:
+            repository = get_repository(connection, call.registry, name)
+            if not layer_sizes(connection, repository, [digest]):
+                raise layers_not_found([digest], name, call.registry.account)
+
+    await services.store.run(work)
+    expires = int(services.options.clock() + services.options.download_url_lifetime)
+    path = services.tokens.layer_path(call.registry, name, digest, expires)
+    return {"downloadUrl": f"{services.url()}{path}", "layerDigest": digest}
+
+
+def layers_not_found(digests: list[str], repository: str, account: str) -> ApiError:
+    """Layers that the repository lacks."""
+    return ApiError(
+        "LayersNotFoundException",
+        f"Layers with digests '[{', '.join(digests)}]' do not exist in the repository with name "
+        f"'{repository}' in the registry with id '{account}'",
+    )
+
+
+def _check_parts(call: Call, session: Session) -> None:
+    if not session.size:
+        raise ApiError(
+            "EmptyUploadException",
+            f"The upload with id '{session.id}' does not contain any layer parts.",
+        )
+    if session.small_part:
+        raise ApiError(
+            "LayerPartTooSmallException",
+            f"Layer parts must be at least {call.services.options.min_part_size} bytes in size, "
+            "except for the last one.",
+        )
+
+
+def _availability(digest: str, size: int | None) -> dict[str, Any]:
+    if size is None:
+        return {"layerDigest": digest, "layerAvailability": "UNAVAILABLE"}
+    return {"layerDigest": digest, "layerAvailability": "AVAILABLE", "layerSize": size}
+
+
+def _failure(digest: str) -> dict[str, str]:
+    code = "InvalidLayerDigest" if digest else "MissingLayerDigest"
+    reason = "Invalid layer digest in request" if digest else "Layer digest is missing in request"
+    return {"layerDigest": digest, "failureCode": code, "failureReason": reason}

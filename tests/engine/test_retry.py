@@ -1,0 +1,120 @@
+"""Retries: which failures, how often, and how long in between."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import anyio
+import pytest
+
+from asyncpush.engine.pace import Pace
+from asyncpush.engine.retry import Retrier
+from asyncpush.errors import AccessDeniedError, ContentError, ThrottledError, TransientError
+
+pytestmark = pytest.mark.anyio
+
+
+class Calls:
+    """A call that fails as told and then succeeds; sleeps are noted instead of slept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, attempts: int, base: float, cap: float):
+        self.events: list[Any] = []
+        self.slept: list[float] = []
+        self.made = 0
+        self.pace = Pace(quota=1e12)
+        self._retrier = Retrier(attempts, base, cap, self.events.append, random.Random(7))
+        monkeypatch.setattr(anyio, "sleep", self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds:  # a pace without a queue waits 0 seconds
+            self.slept.append(seconds)
+
+    async def run(self, failures: int, error: Exception | None = None) -> str:
+        async def call() -> str:
+            self.made += 1
+            if self.made <= failures:
+                raise error or TransientError(f"lost {self.made}")
+            return "done"
+
+        return await self._retrier.call("PutImage", "app", call, self.pace)
+
+
+async def test_a_call_that_recovers_is_told_of_and_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = Calls(monkeypatch, 4, 1.0, 60.0)
+    assert await calls.run(3) == "done"
+    assert calls.made == 4
+    assert [(e.call, e.repository, e.error, e.attempt) for e in calls.events] == [
+        ("PutImage", "app", f"lost {n}", n) for n in (1, 2, 3)
+    ]
+    assert [e.delay for e in calls.events] == calls.slept
+
+
+async def test_the_last_failure_says_how_often_it_was_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = Calls(monkeypatch, 3, 1.0, 60.0)
+    with pytest.raises(TransientError, match=r"lost 3 \(attempts 3\)"):
+        await calls.run(99)
+    assert (calls.made, len(calls.slept)) == (3, 2)
+
+
+@pytest.mark.parametrize("error", [AccessDeniedError("no"), ContentError("bad"), KeyError("bug")])
+async def test_what_will_not_pass_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    calls = Calls(monkeypatch, 8, 1.0, 60.0)
+    with pytest.raises(type(error)):
+        await calls.run(1, error)
+    assert (calls.made, calls.slept, calls.events) == (1, [], [])
+
+
+async def test_waits_are_drawn_from_a_bound_that_doubles_up_to_the_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[tuple[float, float]] = []
+    calls = Calls(monkeypatch, 7, 0.25, 3.0)
+    uniform = calls._retrier._rng.uniform
+    monkeypatch.setattr(
+        calls._retrier._rng, "uniform", lambda a, b: (drawn.append((a, b)), uniform(a, b))[1]
+    )
+    await calls.run(6)
+    assert drawn == [(0, bound) for bound in (0.25, 0.5, 1.0, 2.0, 3.0, 3.0)]
+    assert all(0 < delay < bound for delay, (_, bound) in zip(calls.slept, drawn, strict=True))
+    assert len(set(calls.slept)) == 6
+
+
+async def test_any_number_of_attempts_keeps_to_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(monkeypatch, 3000, 0.25, 20.0)
+    assert await calls.run(2000) == "done"
+    assert 19 < max(calls.slept) <= 20
+
+
+async def test_being_throttled_is_no_failure_while_calls_go_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = Calls(monkeypatch, 2, 0.25, 20.0)
+    assert await calls.run(30, ThrottledError("slow down")) == "done"
+    assert all(event.throttled for event in calls.events)
+    assert calls.pace.throttles == 30
+    assert calls.pace.rate < calls.pace.quota
+
+
+async def test_without_progress_being_throttled_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(monkeypatch, 2, 0.25, 20.0)
+    monkeypatch.setattr(Pace, "progresses", property(lambda pace: pace.throttles < 5))
+    with pytest.raises(ThrottledError, match=r"attempts 5"):
+        await calls.run(99, ThrottledError("slow down"))
+
+
+async def test_a_wait_can_be_cancelled() -> None:
+    retrier = Retrier(9, 1e6, 1e6, lambda event: None, random.Random(7))
+
+    async def call() -> None:
+        raise TransientError("lost")
+
+    with anyio.move_on_after(0.01) as scope:
+        await retrier.call("PutImage", "app", call, Pace(quota=100))
+    assert scope.cancelled_caught

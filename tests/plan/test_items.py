@@ -1,0 +1,153 @@
+"""What users name: sources that are split, targets that get their tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncpush.errors import (
+    AsyncpushError,
+    EntryNotFoundError,
+    InvalidReferenceError,
+    LayoutError,
+    UsageError,
+)
+from asyncpush.oci.digest import compute
+from asyncpush.oci.layout import Layout
+from asyncpush.oci.writer import LayoutWriter
+from asyncpush.plan.items import PushItem, ResolvedEntry, resolve, split_source
+
+TARGET = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/app"
+
+
+def resolved(source: Path | str, target: str = TARGET, **more: str) -> list[ResolvedEntry]:
+    return list(resolve(PushItem(source, target, **more), {}))
+
+
+@pytest.mark.parametrize(
+    ("source", "directory", "selector"),
+    [
+        ("app", "app", None),
+        ("oci:app", "app", None),
+        ("app:v1", "app", "v1"),
+        ("oci:app:v1", "app", "v1"),
+        ("app:", "app", ""),
+        ("app:registry:5000/app:v1", "app", "registry:5000/app:v1"),
+        ("app@sha256:00", "app", "sha256:00"),
+        ("odd:name", "odd:name", None),
+        ("odd:name:v1", "odd:name", "v1"),
+        ("missing:v1:v2", "missing", "v1:v2"),
+        ("missing", "missing", None),
+        (":v1", ":v1", None),
+        ("x" * 300, "x" * 300, None),
+    ],
+)
+def test_a_source_splits_at_the_directory_that_exists(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    directory: str,
+    selector: str | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("app", "odd:name"):
+        Path(name).mkdir()
+    assert split_source(source) == (directory, selector)
+    assert split_source(Path("app")) == ("app", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"),
+    [
+        ("v1", ("v1",)),
+        ("docker.io/library/alpine:3.20", ("3.20",)),
+        (f"registry:5000/alpine:3.20@{compute(b'')}", ("3.20",)),
+        ("registry:5000/alpine", ()),
+        ("docker.io/library/alpine", ()),
+        ("v" * 301, ()),
+        (None, ()),
+    ],
+)
+def test_an_entrys_name_gives_its_tag(
+    writer: LayoutWriter, name: str | None, tags: tuple[str, ...]
+) -> None:
+    image = writer.entry(writer.image([]), name)
+    (entry,) = resolved(writer.close())
+    assert entry.tags == tags
+    assert entry.name == (name or image["digest"])
+    assert str(entry.repository) == TARGET
+    (entry,) = resolved(writer.root, f"{TARGET}:chosen")
+    assert entry.tags == ("chosen",)
+
+
+def test_a_whole_layout_is_meant_without_a_selector(writer: LayoutWriter) -> None:
+    for n in range(3):
+        writer.entry(writer.image([], config={"n": n}), f"v{n}")
+    root = writer.close()
+    assert [e.tags for e in resolved(root)] == [("v0",), ("v1",), ("v2",)]
+    assert [e.tags for e in resolved(f"{root}:v1")] == [("v1",)]
+    with pytest.raises(UsageError, match="one tag, and 3 entries want it"):
+        resolved(root, f"{TARGET}:one")
+
+
+def test_one_tag_suits_an_image_with_several_names(writer: LayoutWriter) -> None:
+    image = writer.image([])
+    for name in ("v1", "latest"):
+        writer.entry(image, name)
+    assert {e.tags for e in resolved(writer.close(), f"{TARGET}:one")} == {("one",)}
+
+
+def test_a_digest_in_the_target_chooses_the_entry(writer: LayoutWriter) -> None:
+    image, other = (writer.image([], config={"n": n}) for n in range(2))
+    writer.entry(writer.index([image]), "index")
+    writer.entry(other, "other")
+    root, digest = writer.close(), image["digest"]
+    for source in (root, f"{root}@{digest}"):
+        (entry,) = resolved(source, f"{TARGET}@{digest}")
+        assert (entry.entry.digest, entry.tags) == (digest, ())
+    with pytest.raises(UsageError, match="target's digest is not the entry's"):
+        resolved(f"{root}:other", f"{TARGET}@{digest}")
+
+
+def test_a_platforms_image_goes_by_the_indexs_name(writer: LayoutWriter) -> None:
+    images = [
+        {**writer.image([], architecture=a), "platform": {"os": "linux", "architecture": a}}
+        for a in ("amd64", "arm64")
+    ]
+    writer.entry(writer.index(images), "v1")
+    (entry,) = resolved(writer.close(), platform="linux/arm64")
+    assert (entry.entry.digest, entry.tags) == (images[1]["digest"], ("v1",))
+    with pytest.raises(EntryNotFoundError, match="linux/s390x"):
+        resolved(writer.root, platform="linux/s390x")
+
+
+def test_layouts_are_opened_once(writer: LayoutWriter) -> None:
+    writer.entry(writer.image([]), "v1")
+    root, layouts = str(writer.close()), dict[str, Layout]()
+    (first,) = resolve(PushItem(root, TARGET), layouts)
+    (second,) = resolve(PushItem(f"oci:{root}:v1", TARGET), layouts)
+    assert first.layout is second.layout is layouts[root]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kind", "message"),
+    [
+        ("{}:v2", TARGET, EntryNotFoundError, "no entry named 'v2'.*it has v1"),
+        ("{}@" + compute(b"x"), TARGET, EntryNotFoundError, "no entry of the layout"),
+        ("{}/missing:v1", TARGET, LayoutError, "does not exist"),
+        ("x" * 300, TARGET, LayoutError, "too long"),
+        ("{}", "app", InvalidReferenceError, "no ECR reference"),
+    ],
+)
+def test_a_wrong_item_is_told_what_is_wrong(
+    writer: LayoutWriter, source: str, target: str, kind: type[AsyncpushError], message: str
+) -> None:
+    writer.entry(writer.image([]), "v1")
+    with pytest.raises(kind, match=message):
+        resolved(source.format(writer.close()), target)
+
+
+def test_a_layout_without_entries_is_an_error(writer: LayoutWriter) -> None:
+    with pytest.raises(EntryNotFoundError, match="no entries"):
+        resolved(writer.close())
