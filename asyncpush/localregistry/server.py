@@ -32,7 +32,7 @@ from asyncpush.localregistry.store import Database, Store
 from asyncpush.localregistry.tokens import TokenSigner, load_secret
 from asyncpush.localregistry.uploads import Uploads
 
-_READ_SIZE = 256 * 1024
+_READ_SIZE = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
-
-from multidict import CIMultiDictProxy
 
 from asyncpush.localregistry.errors import ApiError
 from asyncpush.localregistry.identity import REGION
 from asyncpush.localregistry.keys import Key, Keyring
 from asyncpush.localregistry.policy import Policy
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 _TERMINATOR = "aws4_request"

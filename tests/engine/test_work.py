@@ -122,9 +122,10 @@ def test_once_per_key_whatever_happens_to_the_worker(script: list[str], tries: i
 
     async def main() -> Once[str, str]:
         once: Once[str, str] = Once(tries)
-        async with anyio.create_task_group() as tasks:
-            for _ in script:
-                tasks.start_soon(caller, once)
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for _ in script:
+                    tasks.start_soon(caller, once)
         return once
 
     once = anyio.run(main)

@@ -33,8 +33,14 @@ def layout(tmp_path: Path) -> Path:
     return writer.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("action", ["GetAuthorizationToken", "UploadLayerPart", "PutImage"])
+@pytest.mark.parametrize(
+    ("number", "action"),
+    [
+        (signal.SIGINT, "GetAuthorizationToken"),
+        (signal.SIGINT, "UploadLayerPart"),
+        (signal.SIGTERM, "PutImage"),
+    ],
+)
 async def test_signal_ends_the_push_and_the_same_command_completes_it(
     tmp_path: Path, layout: Path, number: signal.Signals, action: str
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -24,7 +23,6 @@ from support import (
     asyncpush,
     environment,
     error_lines,
-    require_program,
     serve,
 )
 
@@ -310,29 +308,6 @@ def test_moto_takes_every_kind_of_entry_and_has_the_same_layer_bytes(
             imageIds=[{"imageTag": entry.ref_name}],
         )["images"]
         assert compute(image["imageManifest"].encode()) == entry.digest
-
-
-def test_skopeo_reads_every_entry_back_with_the_same_digests(
-    registry: Served, sample: Path, tmp_path: Path
-) -> None:
-    skopeo = require_program("skopeo")
-    target = registry.create("skopeo/reads")
-    assert asyncpush("push", sample, target, env=environment(registry.url)).returncode == 0
-    answer = registry.client().get_authorization_token()["authorizationData"][0]
-    credentials = base64.b64decode(answer["authorizationToken"]).decode()
-
-    for entry in Layout(sample).entries:
-        name = str(entry.ref_name)
-        folder = tmp_path / name
-        source = f"docker://{registry.url.removeprefix('http://')}/skopeo/reads:{name}"
-        command = [skopeo, "copy", "--insecure-policy", "--preserve-digests", "--all"]
-        command += ["--src-tls-verify=false", "--src-creds", credentials, source, f"dir:{folder}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{name}: {done.stderr}"
-        assert compute((folder / "manifest.json").read_bytes()) == entry.digest
-        for blob in folder.iterdir():
-            if len(blob.name) == 64:
-                assert compute(blob.read_bytes()) == f"sha256:{blob.name}"
 
 
 def test_pull_without_a_token_is_refused(registry: Served) -> None:

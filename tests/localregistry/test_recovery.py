@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 DATA = bytes(range(48))
 PROGRAM = """
-import asyncio, sys
+import asyncio, sys, uvloop
 from pathlib import Path
 from asyncpush.localregistry import LocalRegistry, LocalRegistryOptions
 options = LocalRegistryOptions(min_part_size=8, part_size=16, max_part_size=1 << 20)
@@ -46,7 +46,7 @@ async def main():
     async with LocalRegistry(Path(sys.argv[1]), options=options).run() as server:
         print(server.port, flush=True)
         await asyncio.Event().wait()
-asyncio.run(main())
+uvloop.run(main())
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncpush.errors import DigestMismatchError, UnsupportedDigestError
@@ -15,6 +15,7 @@ HEX = "0123456789abcdef"
 
 
 @given(st.binary(max_size=64), st.sampled_from(["sha256", "sha512"]))
+@settings(deadline=None)
 def test_what_was_computed_parses_and_verifies(data: bytes, name: str) -> None:
     digest = compute(data, name)
     assert digest == f"{name}:{hashlib.new(name, data).hexdigest()}"
@@ -25,6 +26,7 @@ def test_what_was_computed_parses_and_verifies(data: bytes, name: str) -> None:
 
 @given(st.one_of(st.text(), st.from_regex(r"sha(256|512):.*", fullmatch=True)))
 @example("sha256:" + "0" * 64 + "\n")
+@settings(deadline=None)
 def test_any_text_is_refused_or_is_safe_as_a_file_name(text: str) -> None:
     try:
         digest = parse_digest(text)

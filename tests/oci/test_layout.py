@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpush.errors import (
@@ -120,6 +120,7 @@ def empty_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     st.sampled_from(["oci-layout", "index.json"]),
     st.binary(max_size=200) | st.text(max_size=50).map(lambda t: json.dumps([t, t]).encode()),
 )
+@settings(deadline=None)
 def test_arbitrary_bytes_raise_nothing_else(empty_layout: Path, name: str, content: bytes) -> None:
     good = (empty_layout / name).read_bytes()
     (empty_layout / name).write_bytes(content)

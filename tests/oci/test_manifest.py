@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncpush.errors import (
@@ -70,6 +70,7 @@ MEDIA_TYPES = st.sampled_from([mt.OCI_MANIFEST, mt.OCI_INDEX, mt.DOCKER_MANIFEST
 
 
 @given(DESCRIPTORS | JSON)
+@settings(deadline=None)
 def test_arbitrary_descriptors_raise_nothing_else(value: object) -> None:
     try:
         descriptor = parse_descriptor(value, "layers[0]")
@@ -80,6 +81,7 @@ def test_arbitrary_descriptors_raise_nothing_else(value: object) -> None:
 
 
 @given(MANIFESTS | JSON, MEDIA_TYPES)
+@settings(deadline=None)
 def test_arbitrary_manifests_raise_nothing_else(value: object, media_type: str) -> None:
     try:
         manifest = parse_manifest(json.dumps(value).encode(), media_type)
@@ -94,6 +96,7 @@ def test_arbitrary_manifests_raise_nothing_else(value: object, media_type: str) 
 @example(b'{"schemaVersion": ' + b"9" * 5000 + b"}", mt.OCI_INDEX)
 @example(b"\xff\xfe{}", mt.OCI_INDEX)
 @example(b"\xef\xbb\xbf{}", mt.OCI_INDEX)
+@settings(deadline=None)
 def test_arbitrary_bytes_are_no_manifest(raw: bytes, media_type: str) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(raw, media_type)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpush.errors import InvalidReferenceError
@@ -74,11 +74,13 @@ REFERENCES = st.builds(
 
 
 @given(REFERENCES)
+@settings(deadline=None)
 def test_what_is_written_is_read_back(reference: Reference) -> None:
     assert parse_reference(str(reference)) == reference
 
 
 @given(st.text() | st.text().map(lambda rest: f"{HOSTS[0][0]}/{rest}"))
+@settings(deadline=None)
 def test_any_other_text_is_refused_in_our_own_words(text: str) -> None:
     try:
         reference = parse_reference(text)
