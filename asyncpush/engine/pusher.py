@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from importlib import metadata
 from types import TracebackType
@@ -21,11 +20,11 @@ from asyncpush.engine.events import (
     EventSink,
     ImageFinished,
     ImageStarted,
-    PushPlanned,
     Warned,
 )
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
+from asyncpush.engine.planning import plan_items, planned
 from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.repository import RepositoryPush, Tally
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
@@ -33,15 +32,12 @@ from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once, for_each
 from asyncpush.errors import AccessDeniedError, AsyncpushError, RefusedError
 from asyncpush.oci.digest import Digest
-from asyncpush.oci.layout import Layout
-from asyncpush.plan.graph import Plan, PlannedImage, Planner
-from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
+from asyncpush.plan.graph import Plan, PlannedImage
+from asyncpush.plan.items import PushItem
 from asyncpush.plan.limits import ECR
 from asyncpush.plan.reference import Registry, Repository
 from asyncpush.registries.ecr.transport import open_transport
 
-# Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
-_PLAN_CHUNK = 64
 _CLOSE_SECONDS = 2.0
 
 
@@ -96,14 +92,7 @@ class Pusher:
         :param items: what to push.
         :return: the plan, and a failed result for whatever cannot be pushed.
         """
-        planner = Planner(
-            include_foreign=self.options.include_foreign, part_size=self.options.part_size
-        )
-        rejected: list[ImageResult] = []
-        steps = _plan_items(items, planner, rejected)
-        while await anyio.to_thread.run_sync(_advance, steps):
-            pass
-        return planner.plan, rejected
+        return await plan_items(items, self.options)
 
     async def push(self, items: Iterable[PushItem]) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -122,7 +111,7 @@ class Pusher:
         try:
             images = list(plan.images())
             rejected = list(rejected)
-            self._emit(_planned(plan, len(images) + len(rejected)))
+            self._emit(planned(plan, len(images) + len(rejected)))
             for result in rejected:
                 self._finish(result)
             pushes = _RepositoryPushes(plan, self._context)
@@ -241,43 +230,3 @@ class _RepositoryPushes:
         blobs = self._plan.repositories[image.repository].blobs_of(image)
         sizes: dict[str, int] = {digest: blob.size for digest, blob in blobs.items()}
         return ImageStarted(image.reference, image.name, str(image.repository), sizes)
-
-
-def _plan_items(
-    items: Iterable[PushItem], planner: Planner, rejected: list[ImageResult]
-) -> Iterator[None]:
-    """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
-    layouts: dict[str, Layout] = {}
-    for item in items:
-        try:
-            for resolved in resolve(item, layouts):
-                try:
-                    planner.add(resolved.layout, resolved.entry, resolved.repository, resolved.tags)
-                except AsyncpushError as exc:
-                    rejected.append(_rejected_entry(resolved, exc))
-                yield
-        except AsyncpushError as exc:
-            name = os.fspath(item.source)
-            rejected.append(ImageResult(name, item.target, "", ImageStatus.FAILED, error=exc))
-            yield
-
-
-def _rejected_entry(resolved: ResolvedEntry, error: AsyncpushError) -> ImageResult:
-    image = PlannedImage(resolved.name, resolved.repository, resolved.entry.digest, resolved.tags)
-    return ImageResult(image.name, image.reference, image.root, ImageStatus.FAILED, error=error)
-
-
-def _advance(steps: Iterator[None]) -> bool:
-    """Take some steps; False when there are none left."""
-    return sum(1 for _ in itertools.islice(steps, _PLAN_CHUNK)) == _PLAN_CHUNK
-
-
-def _planned(plan: Plan, images: int) -> PushPlanned:
-    repositories = plan.repositories.values()
-    return PushPlanned(
-        images=images,
-        repositories=len(plan.repositories),
-        manifests=sum(len(r.manifests) for r in repositories),
-        blobs=sum(len(r.blobs) for r in repositories),
-        bytes=sum(blob.size for r in repositories for blob in r.blobs.values()),
-    )

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support import ACCOUNT, HOST, KEY_ID, SECRET
+from support import ACCOUNT, HOST, KEY_ID, PUSH_ACTIONS, SECRET
 
 from asyncpush import (
     AwsOptions,
@@ -89,17 +89,7 @@ def nth(action: str, number: int, fault: Fault) -> Faults:
     return faults
 
 
-ACTIONS = [
-    "GetAuthorizationToken",
-    "BatchCheckLayerAvailability",
-    "InitiateLayerUpload",
-    "UploadLayerPart",
-    "CompleteLayerUpload",
-    "PutImage",
-]
-
-
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", sorted(PUSH_ACTIONS))
 @pytest.mark.parametrize(
     "fault",
     [

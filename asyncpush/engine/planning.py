@@ -1,0 +1,79 @@
+"""From items to a plan: on a thread, a few entries at a time; what fails becomes a result."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+
+import anyio.to_thread
+
+from asyncpush.engine.events import PushPlanned
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.results import ImageResult, ImageStatus
+from asyncpush.errors import AsyncpushError
+from asyncpush.oci.layout import Layout
+from asyncpush.plan.graph import Plan, PlannedImage, Planner
+from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
+
+# Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
+_CHUNK = 64
+
+
+async def plan_items(
+    items: Iterable[PushItem], options: PushOptions
+) -> tuple[Plan, list[ImageResult]]:
+    """Plan items.
+
+    :return: the plan, and a failed result for whatever cannot be pushed.
+    """
+    planner = Planner(include_foreign=options.include_foreign, part_size=options.part_size)
+    rejected: list[ImageResult] = []
+    steps = _plan_items(items, planner, rejected)
+    while await anyio.to_thread.run_sync(_advance, steps):
+        pass
+    return planner.plan, rejected
+
+
+def planned(plan: Plan, images: int) -> PushPlanned:
+    """The event that sums a plan up.
+
+    :param images: how many images it is about, those that cannot be pushed included.
+    """
+    repositories = plan.repositories.values()
+    return PushPlanned(
+        images=images,
+        repositories=len(plan.repositories),
+        manifests=sum(len(r.manifests) for r in repositories),
+        blobs=sum(len(r.blobs) for r in repositories),
+        bytes=sum(blob.size for r in repositories for blob in r.blobs.values()),
+    )
+
+
+def _plan_items(
+    items: Iterable[PushItem], planner: Planner, rejected: list[ImageResult]
+) -> Iterator[None]:
+    """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
+    layouts: dict[str, Layout] = {}
+    for item in items:
+        try:
+            for resolved in resolve(item, layouts):
+                try:
+                    planner.add(resolved.layout, resolved.entry, resolved.repository, resolved.tags)
+                except AsyncpushError as exc:
+                    rejected.append(_rejected_entry(resolved, exc))
+                yield
+        except AsyncpushError as exc:
+            name = os.fspath(item.source)
+            rejected.append(ImageResult(name, item.target, "", ImageStatus.FAILED, error=exc))
+            yield
+
+
+def _rejected_entry(resolved: ResolvedEntry, error: AsyncpushError) -> ImageResult:
+    image = PlannedImage(resolved.name, resolved.repository, resolved.entry.digest, resolved.tags)
+    return ImageResult(image.name, image.reference, image.root, ImageStatus.FAILED, error=error)
+
+
+def _advance(steps: Iterator[None]) -> bool:
+    """Take some steps; False when there are none left."""
+    return sum(1 for _ in itertools.islice(steps, _CHUNK)) == _CHUNK
