@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    """A text that a terminal shows and does not obey: names in a layout may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class AsyncpushError(Exception):
     """Base of all errors of this package.
 
@@ -37,7 +44,7 @@ class AsyncpushError(Exception):
         line = f"{self.message} ({places})" if places else self.message
         if self.advice:
             line = f"{line}; {self.advice}"
-        return " ".join(line.split())
+        return printable(" ".join(line.split()))
 
     def to_dict(self) -> dict[str, object]:
         """The error as JSON-ready data: ``kind``, ``message``, ``where``, ``advice``."""

@@ -9,7 +9,7 @@ import click
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.output import print_error, print_json
 from asyncpush.cli.text import plural, size
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, printable
 from asyncpush.oci import mediatypes
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest, verify
@@ -127,9 +127,10 @@ def _print_node(node: dict[str, Any], role: str, indent: str, *, last: bool) -> 
         words.append(f"subject {node['subject'][:19]}")
     if "foreign" in node:
         words.append("foreign, not uploaded by default")
+    line = printable(" ".join(word for word in words if word))
     if "error" in node:
-        words.append(click.style("broken", fg="red"))
-    click.echo(f"{indent}{'└── ' if last else '├── '}{' '.join(word for word in words if word)}")
+        line += f" {click.style('broken', fg='red')}"
+    click.echo(f"{indent}{'└── ' if last else '├── '}{line}")
     below = [("image", child) for child in node.get("manifests", ())]
     below += [("config", node["config"])] if "config" in node else []
     below += [("layer", layer) for layer in node.get("layers", ())]

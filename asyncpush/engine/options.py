@@ -17,7 +17,7 @@ class PushOptions:
     """How a push runs.
 
     Peak memory is about 60 MiB for the interpreter and the AWS client, plus
-    ``min(parts * 0.94 MiB, memory)`` for what is in flight, plus about 1 KiB for each image and
+    ``min(parts * 1.9 MiB, memory)`` for what is in flight, plus about 1 KiB for each image and
     0.5 KiB for each distinct blob of a repository. Open files are at most ``layers`` plus
     ``connections`` for each registry.
 

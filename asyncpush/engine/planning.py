@@ -58,10 +58,12 @@ def _plan_items(
     for item in items:
         try:
             for resolved in resolve(item, layouts):
+                tags: tuple[str, ...] = ()
                 try:
-                    planner.add(resolved.layout, resolved.entry, resolved.repository, resolved.tags)
+                    tags = resolved.tags()
+                    planner.add(resolved.layout, resolved.entry, resolved.repository, tags)
                 except AsyncpushError as exc:
-                    rejected.append(_rejected_entry(resolved, exc))
+                    rejected.append(_rejected_entry(resolved, tags, exc))
                 yield
         except AsyncpushError as exc:
             name = os.fspath(item.source)
@@ -69,8 +71,10 @@ def _plan_items(
             yield
 
 
-def _rejected_entry(resolved: ResolvedEntry, error: AsyncpushError) -> ImageResult:
-    image = PlannedImage(resolved.name, resolved.repository, resolved.entry.digest, resolved.tags)
+def _rejected_entry(
+    resolved: ResolvedEntry, tags: tuple[str, ...], error: AsyncpushError
+) -> ImageResult:
+    image = PlannedImage(resolved.name, resolved.repository, resolved.entry.digest, tags)
     return ImageResult(image.name, image.reference, image.root, ImageStatus.FAILED, error=error)
 
 

@@ -11,8 +11,8 @@ from asyncpush.oci.digest import Digest, verify
 from asyncpush.oci.layout import Layout, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
 
-MAX_INDEX_DEPTH = 32
-"""Indexes nested deeper than this are taken for an attack."""
+MAX_INDEX_DEPTH = 128
+"""Indexes nested, or subjects chained, deeper than this are taken for an attack."""
 
 
 def parse_platform(text: str) -> Platform:
@@ -130,4 +130,6 @@ def check_nesting(digest: Digest, above: tuple[Digest, ...]) -> None:
             digest=digest,
         )
     if len(above) >= MAX_INDEX_DEPTH:
-        raise IndexCycleError(f"indexes nest deeper than {MAX_INDEX_DEPTH} levels", digest=digest)
+        raise IndexCycleError(
+            f"indexes or subjects nest deeper than {MAX_INDEX_DEPTH} levels", digest=digest
+        )

@@ -9,10 +9,11 @@ from asyncpush.errors import (
     AsyncpushError,
     BlobMissingError,
     DigestMismatchError,
+    IndexCycleError,
     LimitError,
-    ManifestError,
     UnsupportedDigestError,
     UsageError,
+    printable,
 )
 from asyncpush.oci import digest as digests
 from asyncpush.oci import mediatypes
@@ -165,7 +166,7 @@ class Planner:
         graph.blobs.update(walk.blobs)
         graph.manifests.update(walk.manifests)
         image = PlannedImage(
-            name=entry.ref_name or ", ".join(tags) or entry.digest,
+            name=printable(entry.ref_name or ", ".join(tags) or entry.digest),
             repository=repository,
             root=entry.digest,
             tags=tags,
@@ -199,15 +200,22 @@ class _Walk:
     def visit(self, descriptor: Descriptor, above: tuple[Digest, ...]) -> None:
         """Plan a manifest and all that it needs."""
         check_nesting(descriptor.digest, above)
-        if descriptor.digest in self.manifests or descriptor.digest in self._graph.manifests:
+        known = self.manifests.get(descriptor.digest) or self._graph.manifests.get(
+            descriptor.digest
+        )
+        if known is not None:
+            if (known.size, known.media_type) != (descriptor.size, descriptor.media_type):
+                raise DigestMismatchError(
+                    f"one descriptor says {descriptor.media_type} of {descriptor.size} bytes,"
+                    f" another {known.media_type} of {known.size}",
+                    digest=descriptor.digest,
+                )
             return
         self._check_algorithm(descriptor.digest)
         source = self._layout.find_manifest(descriptor)
         raw = read_manifest(source)
         try:
-            manifest = self._parse(raw, descriptor)
-            blobs, needs = self._needs_of(manifest, (*above, descriptor.digest))
-            digests.verify(raw, descriptor.digest, descriptor.size)
+            manifest, blobs, needs = self._follow(raw, descriptor, above)
         except AsyncpushError as exc:
             path = getattr(source, "path", None)
             raise exc.at(digest=descriptor.digest, file=path) from exc.__cause__
@@ -221,13 +229,22 @@ class _Walk:
             is_artifact=manifest.is_artifact or manifest.subject is not None,
         )
 
-    def _parse(self, raw: bytes, descriptor: Descriptor) -> Manifest:
+    def _follow(
+        self, raw: bytes, descriptor: Descriptor, above: tuple[Digest, ...]
+    ) -> tuple[Manifest, tuple[Digest, ...], tuple[Digest, ...]]:
+        """Parse a manifest, plan what it names, and prove its digest."""
         try:
-            return parse_manifest(raw, descriptor.media_type)
-        except ManifestError:
-            # Damage is the likelier story than a bad manifest, and the digest tells them apart.
+            manifest = parse_manifest(raw, descriptor.media_type)
+            blobs, needs = self._needs_of(manifest, (*above, descriptor.digest))
+        except IndexCycleError:
+            # Some digest must be false in a cycle, and the ring itself says more than that.
+            raise
+        except AsyncpushError:
+            # Damage to this manifest is the likelier story, and its digest tells.
             digests.verify(raw, descriptor.digest, descriptor.size)
             raise
+        digests.verify(raw, descriptor.digest, descriptor.size)
+        return manifest, blobs, needs
 
     def _needs_of(
         self, manifest: Manifest, above: tuple[Digest, ...]
@@ -236,7 +253,7 @@ class _Walk:
         needs: dict[Digest, None] = {}
         blobs: dict[Digest, None] = {}
         subject = manifest.subject
-        if subject is not None and (subject.data or self._layout.holds(subject.digest)):
+        if subject is not None and self._has(subject):
             self.visit(subject, above)
             needs[subject.digest] = None
         if isinstance(manifest, ImageIndex):
@@ -256,6 +273,14 @@ class _Walk:
                 self._add_blob(blob)
                 blobs[blob.digest] = None
         return tuple(blobs), tuple(needs)
+
+    def _has(self, subject: Descriptor) -> bool:
+        """Whether a subject is at hand: in this layout, or planned already from another."""
+        return (
+            subject.data is not None
+            or subject.digest in self._graph.manifests
+            or self._layout.holds(subject.digest)
+        )
 
     def _check_children(self, index: ImageIndex) -> None:
         missing = [

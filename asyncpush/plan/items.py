@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError
+from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError, printable
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import parse_digest
 from asyncpush.oci.layout import Layout
@@ -32,17 +32,41 @@ class PushItem:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedEntry:
-    """An entry of an opened layout and where it goes."""
+    """An entry of an opened layout and where it goes.
+
+    ``tag`` is the target's own; without one, ``named`` tells that the entry's name gives the tag.
+    """
 
     layout: Layout
     entry: Descriptor
     repository: Repository
-    tags: tuple[str, ...]
+    tag: str | None
+    named: bool
 
     @property
     def name(self) -> str:
         """What people call the entry."""
-        return self.entry.ref_name or self.entry.digest
+        return printable(self.entry.ref_name or self.entry.digest)
+
+    def tags(self) -> tuple[str, ...]:
+        """The tags that the entry gets: one, or none if it goes by digest alone.
+
+        :raises UsageError: its name gives the tag, and cannot.
+        """
+        if self.tag is not None:
+            return (self.tag,)
+        name = self.entry.ref_name
+        if not self.named or not name:
+            return ()
+        # A name is a tag, or a whole reference that ends in one.
+        for tag in (name, name.partition("@")[0].rpartition(":")[2]):
+            if is_tag(tag):
+                return (tag,)
+        raise UsageError(
+            f"the entry's name {name!r} is no tag that ECR takes",
+            advice="give the target a tag, or choose the entry by digest to push it untagged",
+            digest=self.entry.digest,
+        )
 
 
 def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -52,6 +76,8 @@ def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     the split is at the first colon, as skopeo does.
     """
     text = os.fspath(source).removeprefix("oci:")
+    if not text:
+        raise UsageError("the source is empty", advice="give an OCI layout directory")
     # os.path answers False where Path raises: no permission, a name too long.
     if os.path.exists(text):  # noqa: PTH110
         return text, None
@@ -89,9 +115,10 @@ def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntr
             advice="choose one entry with SOURCE:NAME, or leave out the tag to use their names",
             reference=str(reference),
         )
+    # Whoever chooses by digest has said which image, and nothing of a tag.
+    named = not _is_digest(selector) and reference.digest is None
     for entry in entries:
-        tag = reference.tag or _tag_of(entry)
-        yield ResolvedEntry(layout, entry, reference.repository, (tag,) if tag else ())
+        yield ResolvedEntry(layout, entry, reference.repository, reference.tag, named)
 
 
 def choose_entries(layout: Layout, selector: str | None) -> list[Descriptor]:
@@ -100,11 +127,9 @@ def choose_entries(layout: Layout, selector: str | None) -> list[Descriptor]:
     :raises EntryNotFoundError: there is none.
     """
     if selector:
-        try:
-            digest = parse_digest(selector)
-        except UnsupportedDigestError:
-            return entries_named(layout, selector)
-        return [entry_by_digest(layout, digest)]
+        if _is_digest(selector):
+            return [entry_by_digest(layout, parse_digest(selector))]
+        return entries_named(layout, selector)
     if not layout.entries:
         raise EntryNotFoundError("the layout has no entries", file=str(layout.root / "index.json"))
     return list(layout.entries)
@@ -124,12 +149,8 @@ def _renamed(chosen: Descriptor, entry: Descriptor) -> Descriptor:
     )
 
 
-def _tag_of(entry: Descriptor) -> str | None:
-    """The tag that an entry's name gives: the name itself, or the tag of a whole reference."""
-    name = entry.ref_name
-    if not name:
-        return None
-    if is_tag(name):
-        return name
-    tag = name.partition("@")[0].rpartition(":")[2]
-    return tag if is_tag(tag) else None
+def _is_digest(selector: str | None) -> bool:
+    try:
+        return bool(parse_digest(selector))
+    except UnsupportedDigestError:
+        return False

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
-
 MIB = 1024 * 1024
 
 
@@ -14,21 +12,17 @@ class RegistryLimits:
     """The sizes and digests that a registry takes.
 
     :param digest_algorithms: algorithms of digests it takes.
-    :param manifest_bytes: the largest manifest.
     :param layer_parts: the most parts of one layer.
     :param part_bytes: the part size it expects where nobody says otherwise.
     """
 
     digest_algorithms: frozenset[str]
-    manifest_bytes: int
     layer_parts: int
     part_bytes: int
 
 
 ECR = RegistryLimits(
     digest_algorithms=frozenset({"sha256"}),
-    # API reference, PutImage: imageManifest has 1 to 4,194,304 characters.
-    manifest_bytes=MAX_MANIFEST_BYTES,
     # "Amazon ECR endpoints and quotas": layer parts 4,200, layer part size 10 MiB.
     layer_parts=4200,
     part_bytes=10 * MIB,

@@ -150,7 +150,7 @@ def test_check_nesting_names_the_ring_and_the_depth() -> None:
         check_nesting(b, (a, b, c))
     above = tuple(compute(str(i).encode()) for i in range(MAX_INDEX_DEPTH))
     check_nesting(a, above[1:])
-    with pytest.raises(IndexCycleError, match="nest deeper than 32"):
+    with pytest.raises(IndexCycleError, match=f"nest deeper than {MAX_INDEX_DEPTH}"):
         check_nesting(a, above)
 
 

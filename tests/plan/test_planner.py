@@ -276,8 +276,45 @@ def test_a_ring_of_indexes_is_named(writer: LayoutWriter) -> None:
 
 def test_indexes_that_nest_beyond_reason_are_refused(writer: LayoutWriter) -> None:
     index = writer.image([])
-    for _ in range(33):
+    for _ in range(129):
         index = writer.index([index, index])
     writer.entry(index)
-    with pytest.raises(IndexCycleError, match="deeper than 32"):
+    with pytest.raises(IndexCycleError, match="deeper than 128"):
         planned(writer)
+
+
+def test_a_second_descriptor_that_lies_about_a_known_manifest_is_found(
+    writer: LayoutWriter,
+) -> None:
+    image = writer.entry(writer.image([]), "honest")
+    writer.entry({**image, "size": image["size"] + 1}, "liar")
+    layout = Layout(writer.close())
+    planner = Planner()
+    planner.add(layout, layout.entries[0], REPOSITORY, ("honest",))
+    with pytest.raises(DigestMismatchError, match="one descriptor says"):
+        planner.add(layout, layout.entries[1], REPOSITORY, ("liar",))
+
+
+def test_a_damaged_manifest_is_told_as_such_and_not_by_what_it_seems_to_lack(
+    writer: LayoutWriter,
+) -> None:
+    layer = writer.blob(b"layer", mt.OCI_LAYER)
+    image = writer.entry(writer.image([layer]), "v1")
+    layout = Layout(writer.close())
+    path = layout.root / "blobs" / image["digest"].replace(":", "/")
+    wrong = compute(b"another layer")
+    path.write_text(path.read_text().replace(layer["digest"], wrong))
+    with pytest.raises(DigestMismatchError, match="content has the digest"):
+        Planner().add(layout, layout.entries[0], REPOSITORY, ("v1",))
+
+
+def test_a_subject_from_another_layout_of_the_push_comes_first(tmp_path: Path) -> None:
+    first, second = LayoutWriter(tmp_path / "one"), LayoutWriter(tmp_path / "two")
+    image = first.entry(first.image([]), "v1")
+    artifact = second.entry(second.artifact("a/b", [], subject=image), "sbom")
+    layouts = [Layout(first.close()), Layout(second.close())]
+    planner = Planner()
+    for layout in layouts:
+        planner.add(layout, layout.entries[0], REPOSITORY, (str(layout.entries[0].ref_name),))
+    (planned,) = [i for i in planner.plan.images() if i.root == artifact["digest"]]
+    assert planned.manifests == (image["digest"], artifact["digest"])

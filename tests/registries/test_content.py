@@ -22,7 +22,7 @@ from asyncpush.registries.ecr.body import PIECE, PartBody
 
 pytestmark = pytest.mark.anyio
 
-DATA = bytes(range(251)) * (3 * PIECE // 251)
+DATA = bytes(range(251)) * (3 * PIECE // 251 + 1)
 HEAD = b'{"repositoryName": "app", "layerPartBlob": "'
 
 
