@@ -49,9 +49,9 @@ def list_tags(
 ) -> list[str]:
     """Tags in their order, from behind a tag on, of all images or of one."""
     rows = db.execute(
-        "SELECT tag FROM tags WHERE repository=? AND tag>? AND (?3 IS NULL OR digest=?3) "
-        "ORDER BY tag LIMIT ?4",
-        (repository.id, after, digest, limit),
+        "SELECT tag FROM tags WHERE repository=:repository AND tag>:after "
+        "AND (:digest IS NULL OR digest=:digest) ORDER BY tag LIMIT :limit",
+        {"repository": repository.id, "after": after, "digest": digest, "limit": limit},
     )
     return [row["tag"] for row in rows]
 
@@ -67,10 +67,16 @@ def list_image_ids(
     """Pairs of digest and tag (empty for none) in their order, from behind a pair on."""
     rows = db.execute(
         "SELECT m.digest, ifnull(t.tag, '') AS tag FROM manifests m LEFT JOIN tags t "
-        "ON t.repository=m.repository AND t.digest=m.digest WHERE m.repository=?1 "
-        "AND (m.digest, ifnull(t.tag, '')) > (?2, ?3) "
-        "AND (?5 IS NULL OR (t.tag IS NOT NULL)=?5) ORDER BY 1, 2 LIMIT ?4",
-        (repository.id, *after, limit, tagged),
+        "ON t.repository=m.repository AND t.digest=m.digest WHERE m.repository=:repository "
+        "AND (m.digest, ifnull(t.tag, '')) > (:digest, :tag) "
+        "AND (:tagged IS NULL OR (t.tag IS NOT NULL)=:tagged) ORDER BY 1, 2 LIMIT :limit",
+        {
+            "repository": repository.id,
+            "digest": after[0],
+            "tag": after[1],
+            "limit": limit,
+            "tagged": tagged,
+        },
     )
     return [(row["digest"], row["tag"]) for row in rows]
 
@@ -80,10 +86,10 @@ def list_images(
 ) -> list[Image]:
     """Images in the order of their digests, from behind a digest on."""
     rows = db.execute(
-        "SELECT * FROM manifests m WHERE repository=?1 AND digest>?2 AND (?4 IS NULL OR EXISTS "
-        "(SELECT 1 FROM tags t WHERE t.repository=m.repository AND t.digest=m.digest)=?4) "
-        "ORDER BY digest LIMIT ?3",
-        (repository.id, after, limit, tagged),
+        "SELECT * FROM manifests m WHERE repository=:repository AND digest>:after "
+        "AND (:tagged IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.repository=m.repository AND t.digest=m.digest)"
+        "=:tagged) ORDER BY digest LIMIT :limit",
+        {"repository": repository.id, "after": after, "limit": limit, "tagged": tagged},
     )
     return [_from_row(row) for row in rows]
 
