@@ -87,7 +87,8 @@ def list_images(
     """Images in the order of their digests, from behind a digest on."""
     rows = db.execute(
         "SELECT * FROM manifests m WHERE repository=:repository AND digest>:after "
-        "AND (:tagged IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.repository=m.repository AND t.digest=m.digest)"
+        "AND (:tagged IS NULL OR EXISTS "
+        "(SELECT 1 FROM tags t WHERE t.repository=m.repository AND t.digest=m.digest)"
         "=:tagged) ORDER BY digest LIMIT :limit",
         {"repository": repository.id, "after": after, "limit": limit, "tagged": tagged},
     )
