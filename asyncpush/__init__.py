@@ -26,8 +26,10 @@ from asyncpush.engine.events import (
     ManifestCommitted,
     PartSent,
     PushPlanned,
+    UploadResumed,
     Warned,
 )
+from asyncpush.engine.journal import open_journal
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pusher import Pusher
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
@@ -58,6 +60,8 @@ __all__ = [
     "Reference",
     "Registry",
     "Repository",
+    "UploadResumed",
     "Warned",
+    "open_journal",
     "parse_reference",
 ]

@@ -77,6 +77,12 @@ class EntryNotFoundError(UsageError):
     kind = "entry-not-found"
 
 
+class JournalError(AsyncpushError):
+    """A journal that cannot be used: in use, of another job, damaged, or not writable."""
+
+    kind = "journal"
+
+
 # What the source holds.
 
 

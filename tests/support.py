@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ REGION = "eu-central-1"
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 KEY_ID = "AKIDTESTSALLOWEDALL0"
 SECRET = "secret-of-the-tests"
+# Journals of the commands that tests run: not in the home folder of whoever runs the tests.
+STATE = tempfile.mkdtemp(prefix="asyncpush-tests-")
+atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 PUSH_ACTIONS = {
     "GetAuthorizationToken",
     "BatchCheckLayerAvailability",
@@ -111,6 +116,7 @@ def environment(url: str | None, key_id: str = KEY_ID, secret: str = SECRET) -> 
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "XDG_STATE_HOME": STATE,
     }
     if url is not None:
         variables["AWS_ENDPOINT_URL_ECR"] = url

@@ -21,6 +21,7 @@ from asyncpush.engine.events import (
     LayerComplete,
     ManifestCommitted,
     PushPlanned,
+    UploadResumed,
     Warned,
 )
 from asyncpush.engine.results import ImageResult, ImageStatus
@@ -173,6 +174,8 @@ def _detail(event: Event) -> Text | None:
                 f"retry {event.attempt} of {event.call} in {event.delay:.2f} s: {event.error}",
                 style="yellow",
             )
+        case UploadResumed():
+            return Text(f"resumed {event.digest} at {size(event.offset)} in {event.repository}")
         case LayerComplete():
             return Text(f"uploaded {event.digest} ({size(event.size)}) to {event.repository}")
         case ManifestCommitted():

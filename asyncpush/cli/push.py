@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -13,6 +15,8 @@ from asyncpush.cli.exitcodes import ExitCode, exit_code
 from asyncpush.cli.output import print_json, print_preview, print_summary
 from asyncpush.cli.progress import Lines, LiveView, View
 from asyncpush.cli.run import run
+from asyncpush.engine.events import Warned
+from asyncpush.engine.journal import default_path, fingerprint, open_journal, remove_journal
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.pusher import Pusher
@@ -86,6 +90,15 @@ def _bounds(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="When the registry does not take an artifact or an empty blob.",
 )
+@click.option(
+    "--journal",
+    "journal_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to note what is needed to go on after a kill; default: one for each job, in"
+    " $XDG_STATE_HOME/asyncpush. It goes when all is pushed.",
+)
+@click.option("--no-journal", is_flag=True, help="Note nothing; half-sent layers begin again.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Also show layers, manifests and retries.")
@@ -109,6 +122,8 @@ def push(
     quotas: tuple[str, ...],
     include_foreign: bool,
     on_refused: Literal["fail", "warn"],
+    journal_file: Path | None,
+    no_journal: bool,
     dry_run: bool,
     as_json: bool,
     verbose: bool,
@@ -124,6 +139,8 @@ def push(
     """
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other")
+    if journal_file and no_journal:
+        raise UsageError("--journal and --no-journal exclude each other")
     parse_reference(target)
     if platform is not None:
         parse_platform(platform)
@@ -145,18 +162,38 @@ def push(
         context.exit(_preview(items, options, as_json=as_json))
     view = choose_view(Console(file=sys.stderr), verbose=verbose, quiet=quiet or as_json)
     pusher = Pusher(options, on_event=view.show)
+    job = fingerprint(items, endpoint_url)
+    journal = None if no_journal else journal_file or _default_journal(job, view)
 
     async def work() -> None:
-        async with pusher:
-            await pusher.push(items)
+        async with contextlib.AsyncExitStack() as stack:
+            notes = None
+            if journal is not None:
+                title = f"{' '.join(sources)} to {target}"
+                notes = await stack.enter_async_context(open_journal(journal, job, title))
+            await stack.enter_async_context(pusher)
+            await pusher.push(items, notes)
 
     with view:
         run(work)
+    if journal is not None and pusher.report.ok:
+        remove_journal(journal)
     if as_json:
         print_json(pusher.report.to_dict())
     elif not quiet:
         print_summary(pusher.report)
     context.exit(exit_code(pusher.report))
+
+
+def _default_journal(job: str, view: View) -> Path | None:
+    """The job's own journal; where its folder cannot be had, a push does without."""
+    path = default_path(job)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        view.show(Warned(f"no journal is kept: {path.parent}: {exc.strerror}"))
+        return None
+    return path
 
 
 def _parse_quota(text: str) -> tuple[str, float]:

@@ -16,6 +16,7 @@ from asyncpush.engine.events import (
     LayerComplete,
     PartSent,
     PushPlanned,
+    UploadResumed,
 )
 from asyncpush.engine.results import ImageStatus
 
@@ -62,6 +63,8 @@ class Tracker:
                 )
             case BlobExists():
                 self._reach(event.repository, event.digest, event.size)
+            case UploadResumed():
+                self._reach(event.repository, event.digest, event.offset)
             case PartSent():
                 self._send(event)
             case LayerComplete():

@@ -39,6 +39,15 @@ class BlobExists:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadResumed:
+    """A half-sent blob of an earlier run goes on at ``offset`` bytes, in the same session."""
+
+    repository: str
+    digest: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartSent:
     """The registry acknowledged a part; ``size`` bytes from ``offset`` on."""
 
@@ -98,6 +107,7 @@ Event = (
     PushPlanned
     | ImageStarted
     | BlobExists
+    | UploadResumed
     | PartSent
     | LayerComplete
     | ManifestCommitted

@@ -22,6 +22,7 @@ from asyncpush.engine.events import (
     ImageStarted,
     Warned,
 )
+from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
 from asyncpush.engine.planning import plan_items, planned
@@ -94,17 +95,25 @@ class Pusher:
         """
         return await plan_items(items, self.options)
 
-    async def push(self, items: Iterable[PushItem]) -> PushReport:
+    async def push(self, items: Iterable[PushItem], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
 
         When this is cancelled, ``report`` holds what was done by then.
 
         :param items: what to push.
+        :param journal: remembers what is needed to take the push up again after it was killed
+            (:func:`~asyncpush.engine.journal.open_journal`).
         :return: what came of every image. Failures are in it, never raised.
         """
-        return await self.push_plan(*await self.plan(items))
+        return await self.push_plan(*await self.plan(items), journal=journal)
 
-    async def push_plan(self, plan: Plan, rejected: Iterable[ImageResult] = ()) -> PushReport:
+    async def push_plan(
+        self,
+        plan: Plan,
+        rejected: Iterable[ImageResult] = (),
+        *,
+        journal: NoJournal | None = None,
+    ) -> PushReport:
         """Push what :meth:`plan` made."""
         report = self.report = PushReport()
         begin = time.monotonic()
@@ -114,7 +123,7 @@ class Pusher:
             self._emit(planned(plan, len(images) + len(rejected)))
             for result in rejected:
                 self._finish(result)
-            pushes = _RepositoryPushes(plan, self._context)
+            pushes = _RepositoryPushes(plan, self._context, journal or NoJournal())
             self._contexts.forgive()
             await for_each(
                 images, min(self.options.images, len(images)), partial(self._push_image, pushes)
@@ -131,7 +140,7 @@ class Pusher:
         :param items: what would be pushed.
         """
         plan, rejected = await self.plan(items)
-        pushes = _RepositoryPushes(plan, self._context)
+        pushes = _RepositoryPushes(plan, self._context, NoJournal())
         answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
 
         async def ask(image: PlannedImage) -> None:
@@ -213,16 +222,22 @@ class Pusher:
 class _RepositoryPushes:
     """The repositories of one push, opened when their first image has its turn."""
 
-    def __init__(self, plan: Plan, context_of: Callable[[Registry], Awaitable[Context]]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        context_of: Callable[[Registry], Awaitable[Context]],
+        journal: NoJournal,
+    ) -> None:
         self._plan = plan
         self._context_of = context_of
+        self._journal = journal
         self._opened: dict[Repository, RepositoryPush] = {}
 
     async def get(self, repository: Repository) -> RepositoryPush:
         context = await self._context_of(repository.registry)
         push = self._opened.get(repository)
         if push is None:
-            push = RepositoryPush(self._plan.repositories[repository], context)
+            push = RepositoryPush(self._plan.repositories[repository], context, self._journal)
             self._opened[repository] = push
         return push
 

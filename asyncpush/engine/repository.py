@@ -10,6 +10,7 @@ from typing import TypeVar
 from asyncpush.engine.availability import Availability
 from asyncpush.engine.context import Context
 from asyncpush.engine.events import BlobExists, LayerComplete, ManifestCommitted
+from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.upload import BlobUpload
 from asyncpush.engine.work import Once, for_each
 from asyncpush.errors import (
@@ -43,8 +44,9 @@ class Tally:
 class RepositoryPush:
     """The push into one repository, shared by all images that go there."""
 
-    def __init__(self, plan: RepositoryPlan, context: Context) -> None:
+    def __init__(self, plan: RepositoryPlan, context: Context, journal: NoJournal) -> None:
         self._plan = plan
+        self._journal = journal
         self._repository = plan.repository
         self._context = context
         self._transport = context.transport
@@ -60,9 +62,13 @@ class RepositoryPush:
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
         await self._ensure_blobs(list(self._plan.blobs_of(image)), tally)
+        # A blob that was missing belies what the journal has of the manifests that name it.
+        remembered = not tally.blobs_sent
         for digest in image.manifests:
             tags = image.tags if digest == image.root else ()
             for tag in tags or (None,):
+                if remembered and await self._journal.is_committed(self._repository, digest, tag):
+                    continue
                 await self._ensure_manifest(self._plan.manifests[digest], tag, tally)
 
     async def available(self, image: PlannedImage) -> dict[Digest, bool]:
@@ -98,7 +104,7 @@ class RepositoryPush:
 
     async def _upload(self, digest: Digest, tally: Tally) -> bool:
         blob = self._plan.blobs[digest]
-        upload = BlobUpload(self._context, self._repository, blob)
+        upload = BlobUpload(self._context, self._journal, self._repository, blob)
         try:
             await upload.run()
         except AsyncpushError as exc:
@@ -125,6 +131,7 @@ class RepositoryPush:
             file = getattr(manifest.source, "path", None)
             raise exc.at(digest=manifest.digest, tag=tag, file=file) from exc.__cause__
         self._by_digest.add(manifest.digest)
+        await self._journal.note_manifest(self._repository, manifest.digest, tag)
         tally.manifests_sent += not existed
         self._emit(ManifestCommitted(str(self._repository), manifest.digest, tag, existed))
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TypeVar
 
 from asyncpush.engine.context import Context
-from asyncpush.engine.events import PartSent
+from asyncpush.engine.events import PartSent, UploadResumed
+from asyncpush.engine.journal import NoJournal
 from asyncpush.errors import (
     BlobExistsError,
     LimitError,
@@ -32,8 +33,11 @@ T = TypeVar("T")
 class BlobUpload:
     """Uploads one blob to one repository; ``sent`` counts the acknowledged bytes so far."""
 
-    def __init__(self, context: Context, repository: Repository, blob: PlannedBlob) -> None:
+    def __init__(
+        self, context: Context, journal: NoJournal, repository: Repository, blob: PlannedBlob
+    ) -> None:
         self._context = context
+        self._journal = journal
         self._transport = context.transport
         self._repository = repository
         self._name = repository.name
@@ -47,30 +51,59 @@ class BlobUpload:
         :raises ContentError: the blob cannot be read.
         """
         async with self._context.limits.layers, open_blob(self._blob.source) as reader:
-            sessions = 1
+            session, offset = await self._take_up()
+            begun = 0
             while True:
-                session = await self._call(
-                    "InitiateLayerUpload", partial(self._transport.start_upload, self._name)
-                )
+                if session is None:
+                    begun += 1
+                    session, offset = await self._begin(), 0
                 try:
-                    await self._send_parts(session, reader)
+                    await self._send_parts(session, reader, offset)
                     await self._complete(session)
                 except BlobExistsError:
-                    return
+                    break
                 except UploadNotFoundError:
                     # The session expired, or it was completed and the answer was lost.
                     if await self._is_there():
-                        return
-                    if sessions >= _MAX_SESSIONS:
+                        break
+                    if begun >= _MAX_SESSIONS:
                         raise
-                    sessions += 1
+                    session = None
                 else:
-                    return
+                    break
+        await self._journal.end_upload(self._repository, self._blob.digest)
 
-    async def _send_parts(self, session: UploadSession, reader: BlobReader) -> None:
+    async def _take_up(self) -> tuple[UploadSession | None, int]:
+        """The session that an earlier run left open, and the next byte that it wants.
+
+        The registry says which byte that is: an acknowledgement may have come too late for the
+        journal, and what the registry has must not be sent again.
+        """
+        digest = self._blob.digest
+        left = await self._journal.open_upload(self._repository, digest)
+        if left is None:
+            return None, 0
+        ask = partial(self._transport.last_received, self._name, left.session)
+        try:
+            offset = await self._call("UploadLayerPart", ask) + 1
+        except UploadNotFoundError:
+            return None, 0
+        if offset > self._blob.size:
+            return None, 0
+        self._context.emit(UploadResumed(str(self._repository), digest, offset))
+        return left.session, offset
+
+    async def _begin(self) -> UploadSession:
+        session = await self._call(
+            "InitiateLayerUpload", partial(self._transport.start_upload, self._name)
+        )
+        await self._journal.note_upload(self._repository, self._blob.digest, session, 0)
+        return session
+
+    async def _send_parts(self, session: UploadSession, reader: BlobReader, offset: int) -> None:
         part_size = self._context.options.part_size or session.part_size
         self._check_parts(part_size)
-        offset = corrections = 0
+        corrections = 0
         while offset < self._blob.size:
             length = min(part_size, self._blob.size - offset)
             try:
@@ -96,6 +129,7 @@ class BlobUpload:
             self.sent += received
             self._context.emit(PartSent(str(self._repository), self._blob.digest, offset, received))
             offset += received
+            await self._journal.note_upload(self._repository, self._blob.digest, session, offset)
 
     async def _send(
         self, session: UploadSession, reader: BlobReader, offset: int, length: int

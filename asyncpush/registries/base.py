@@ -50,6 +50,13 @@ class Transport(Protocol):
         """Open an upload session for one blob."""
         ...
 
+    async def last_received(self, repository: str, session: UploadSession) -> int:
+        """Offset of the last byte that the registry holds of a session, -1 for none.
+
+        :raises UploadNotFoundError: the session is gone.
+        """
+        ...
+
     async def upload_part(
         self, repository: str, session: UploadSession, blob: BlobReader, offset: int, length: int
     ) -> int:

@@ -10,7 +10,12 @@ from typing import Any
 
 import anyio
 
-from asyncpush.errors import RegistryError, TransientError
+from asyncpush.errors import (
+    PartOutOfOrderError,
+    RegistryError,
+    TransientError,
+    UploadNotFoundError,
+)
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import UploadSession
@@ -21,6 +26,8 @@ from asyncpush.registries.ecr.session import AwsOptions, open_client
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
+# No layer is so large (quota: 52,000 MiB), so no part can begin there.
+_NO_LAYERS_BYTE = 2**40
 
 
 @dataclass(slots=True)
@@ -75,6 +82,29 @@ class EcrTransport:
         with self._translating("InitiateLayerUpload", repository):
             answer = await self._client.initiate_layer_upload(**self._names(repository))
         return UploadSession(answer["uploadId"], int(answer["partSize"]))
+
+    async def last_received(self, repository: str, session: UploadSession) -> int:
+        """See :class:`~asyncpush.registries.base.Transport`.
+
+        No call of ECR asks for that, but a part that cannot follow is refused with it.
+        """
+        try:
+            with self._translating("UploadLayerPart", repository):
+                await self._client.upload_layer_part(
+                    **self._names(repository),
+                    uploadId=session.id,
+                    partFirstByte=_NO_LAYERS_BYTE,
+                    partLastByte=_NO_LAYERS_BYTE,
+                    layerPartBlob=b"?",
+                )
+        except PartOutOfOrderError as exc:
+            if exc.last_valid_byte is None:
+                raise UploadNotFoundError(
+                    "the registry does not say what it holds of this upload", **exc.where
+                ) from exc
+            return exc.last_valid_byte
+        # A registry that takes such a part has spoilt the session.
+        raise UploadNotFoundError("the upload has a part that is none of its layer's")
 
     async def upload_part(
         self, repository: str, session: UploadSession, blob: BlobReader, offset: int, length: int
@@ -137,12 +167,14 @@ class EcrTransport:
         The signer takes a payload hash that is there already (botocore.auth.SigV4Auth), so
         credentials, signature and endpoint stay botocore's.
         """
+        part = _part.get(None)
+        if part is None:
+            return
         if not params["body"].endswith(_EMPTY_BLOB):
             raise RegistryError(
                 "this version of botocore writes UploadLayerPart otherwise than expected",
                 advice="install the versions of aiobotocore and botocore that asyncpush names",
             )
-        part = _part.get()
         body = PartBody(params["body"][:-2], part.blob, part.offset, part.length, self._hashing)
         part.body = body
         params["headers"]["X-Amz-Content-SHA256"] = await body.sha256()

@@ -1,0 +1,191 @@
+"""A push that is killed at any moment goes on where it was: nothing is lost, nothing sent twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET, environment
+
+from asyncpush.localregistry import (
+    CallInfo,
+    Fault,
+    Key,
+    LocalRegistry,
+    LocalRegistryOptions,
+    RunningRegistry,
+)
+from asyncpush.oci import mediatypes
+from asyncpush.oci.layout import Layout
+from asyncpush.oci.writer import LayoutWriter
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+REPOSITORY = "resume/app"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    """Six images that share a layer of eight parts; each has one of two parts of its own."""
+    writer = LayoutWriter(tmp_path / "layout")
+    shared = writer.blob(os.urandom(75 * MIB), mediatypes.OCI_LAYER)
+    for i in range(6):
+        own = writer.blob(os.urandom(12 * MIB), mediatypes.OCI_LAYER)
+        writer.entry(writer.image([shared, own]), f"v{i}")
+    return writer.close()
+
+
+class Push:
+    """The same command, again and again."""
+
+    def __init__(self, server: RunningRegistry, layout: Path, tmp_path: Path) -> None:
+        self.env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
+        self.command = [sys.executable, "-m", "asyncpush", "push", str(layout)]
+        self.command += [f"{HOST}/{REPOSITORY}", "--layers", "3", "-v"]
+        self.journals = tmp_path / "state" / "asyncpush"
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    async def kill_after(self, seconds: float) -> bool:
+        """Whether the push was still running when it was killed."""
+        process = self.start()
+        await anyio.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.communicate)
+        return process.returncode == -signal.SIGKILL
+
+    async def finish(self) -> str:
+        process = self.start()
+        out, err = await anyio.to_thread.run_sync(process.communicate)
+        assert process.returncode == 0, err
+        return out + err
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path) -> AsyncIterator[RunningRegistry]:
+    def slowly(call: CallInfo) -> Fault | None:
+        return Fault(delay=0.12) if call.action in ("UploadLayerPart", "PutImage") else None
+
+    options = LocalRegistryOptions(faults=slowly)
+    registry = LocalRegistry(tmp_path / "store", [Key(KEY_ID, SECRET, ACCOUNT)], options)
+    async with registry.run() as server:
+        await server.ensure_repository(ACCOUNT, REGION, REPOSITORY)
+        yield server
+
+
+async def assert_complete_and_nothing_twice(server: RunningRegistry, layout: Path) -> None:
+    tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
+    assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}
+    acknowledged: defaultdict[str, int] = defaultdict(int)
+    for call in server.calls.of("UploadLayerPart"):
+        acknowledged[str(call.upload_id)] += call.acknowledged_bytes
+        # A part that the server has already is refused: the only such call may be the question
+        # how much it has, which carries one byte.
+        if call.error == "InvalidLayerPartException":
+            assert call.layer_bytes <= 1
+    assert max(acknowledged.values()) == 75 * MIB
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_at_random_moments_it_completes_and_sends_nothing_twice(
+    tmp_path: Path, layout: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    async with serving(tmp_path) as server:
+        push = Push(server, layout, tmp_path)
+        killed = 0
+        for _ in range(5):
+            killed += await push.kill_after(rng.uniform(0.8, 1.8))
+        assert killed
+        await push.finish()
+
+        await assert_complete_and_nothing_twice(server, layout)
+        assert list(push.journals.iterdir()) == []
+
+
+async def test_half_sent_layer_goes_on_in_the_same_session(tmp_path: Path, layout: Path) -> None:
+    async with serving(tmp_path) as server:
+        push = Push(server, layout, tmp_path)
+        process = push.start()
+        with anyio.fail_after(20):
+            while server.calls.counters.layer_bytes_acknowledged < 30 * MIB:
+                await anyio.sleep(0.02)
+        process.kill()
+        await anyio.to_thread.run_sync(process.communicate)
+        # What had arrived completely may still be acknowledged after its sender is gone.
+        await anyio.sleep(0.3)
+        before = server.calls.counters.layer_bytes_acknowledged
+        text = await push.finish()
+
+        assert "resumed sha256:" in text
+        await assert_complete_and_nothing_twice(server, layout)
+        blobs = sum(p.stat().st_size for p in (layout / "blobs" / "sha256").iterdir())
+        manifests = sum(e.size for e in Layout(layout).entries)
+        assert server.calls.counters.layer_bytes_acknowledged == blobs - manifests
+        assert before >= 30 * MIB
+
+
+async def test_another_jobs_journal_is_refused_before_anything_is_sent(
+    tmp_path: Path, layout: Path
+) -> None:
+    async with serving(tmp_path) as server:
+        push = Push(server, layout, tmp_path)
+        assert await push.kill_after(1.4)
+        (journal,) = push.journals.glob("*.journal")
+        calls = server.calls.counters.calls.total()
+        other = Push(server, layout, tmp_path)
+        other.command += ["--journal", str(journal), "--platform", "linux/amd64"]
+        process = other.start()
+        _, err = await anyio.to_thread.run_sync(process.communicate)
+
+        assert process.returncode == 1
+        assert "the journal belongs to another job" in err
+        assert server.calls.counters.calls.total() == calls
+
+
+async def test_session_that_the_registry_forgot_begins_again(tmp_path: Path, layout: Path) -> None:
+    async with serving(tmp_path) as server:
+        push = Push(server, layout, tmp_path)
+        assert await push.kill_after(1.4)
+        opened = server.calls.counters.calls["InitiateLayerUpload"]
+        (journal,) = push.journals.glob("*.journal")
+        with sqlite3.connect(journal) as connection:
+            connection.execute("UPDATE uploads SET session=?", (str(uuid.uuid4()),))
+        connection.close()
+        await push.finish()
+
+        tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
+        assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}
+        assert server.calls.counters.calls["InitiateLayerUpload"] > opened
+        assert server.calls.counters.errors["UploadLayerPart", "UploadNotFoundException"]
+
+
+async def test_two_runs_of_one_job_exclude_each_other(tmp_path: Path, layout: Path) -> None:
+    async with serving(tmp_path) as server:
+        push = Push(server, layout, tmp_path)
+        first = push.start()
+        with anyio.fail_after(20):
+            while not server.calls.counters.calls["UploadLayerPart"]:
+                await anyio.sleep(0.02)
+        second = push.start()
+        _, err = await anyio.to_thread.run_sync(second.communicate)
+        assert second.returncode == 1
+        assert "another run has the journal open" in err
+        await anyio.to_thread.run_sync(first.communicate)
+        assert first.returncode == 0
