@@ -10,7 +10,13 @@ import click
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.run import run
 from asyncpush.errors import AsyncpushError, UsageError
-from asyncpush.localregistry import DEFAULT_KEY, LocalRegistry, LocalRegistryOptions, load_keys
+from asyncpush.localregistry import (
+    DEFAULT_KEY,
+    PUBLISHED_RATES,
+    LocalRegistry,
+    LocalRegistryOptions,
+    load_keys,
+)
 
 
 @click.command()
@@ -50,6 +56,9 @@ from asyncpush.localregistry import DEFAULT_KEY, LocalRegistry, LocalRegistryOpt
 @click.option(
     "--refuse-artifacts", is_flag=True, help="Refuse artifacts, as ECR has done in places."
 )
+@click.option(
+    "--rates", is_flag=True, help="Enforce ECR's published rates, with throttling errors."
+)
 @click.option("--anonymous-pull", is_flag=True, help="Let anybody pull without a token.")
 @click.option(
     "--log",
@@ -68,6 +77,7 @@ def serve(
     region: str,
     immutable: bool,
     refuse_artifacts: bool,
+    rates: bool,
     anonymous_pull: bool,
     log: Path | None,
 ) -> None:
@@ -79,7 +89,10 @@ def serve(
     try:
         keys = load_keys(keys_file) if keys_file else [DEFAULT_KEY]
         options = LocalRegistryOptions(
-            refuse_artifacts=refuse_artifacts, anonymous_pull=anonymous_pull, call_log=log
+            refuse_artifacts=refuse_artifacts,
+            rates=PUBLISHED_RATES if rates else {},
+            anonymous_pull=anonymous_pull,
+            call_log=log,
         )
         registry = LocalRegistry(root, keys, options)
     except ValueError as exc:

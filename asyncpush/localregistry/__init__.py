@@ -5,10 +5,12 @@ from asyncpush.localregistry.faults import CallInfo, Fault
 from asyncpush.localregistry.identity import Registry
 from asyncpush.localregistry.keys import DEFAULT_KEY, Key, load_keys
 from asyncpush.localregistry.options import LocalRegistryOptions
+from asyncpush.localregistry.rates import PUBLISHED_RATES
 from asyncpush.localregistry.server import LocalRegistry, RunningRegistry
 
 __all__ = [
     "DEFAULT_KEY",
+    "PUBLISHED_RATES",
     "CallCounters",
     "CallInfo",
     "CallLog",

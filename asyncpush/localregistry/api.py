@@ -103,7 +103,7 @@ class JsonApi:
         _check_content_type(request)
         params = Params(load_object(body))
         call.address(addressed_registry(call, params), params.optional_text("repositoryName"))
-        await call.meet_fault(params.document)
+        await call.admit(params.document)
         return await _OPERATIONS[action](call, params)
 
 

@@ -15,6 +15,7 @@ from asyncpush.localregistry.keys import Key, Keyring
 from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import Params
 from asyncpush.localregistry.policy import Decision, Policy
+from asyncpush.localregistry.rates import RateLimits
 from asyncpush.localregistry.store import Store
 from asyncpush.localregistry.tokens import TokenSigner
 from asyncpush.localregistry.uploads import Uploads
@@ -31,6 +32,7 @@ class Services:
     uploads: Uploads
     tokens: TokenSigner
     calls: CallLog
+    rates: RateLimits
     url: Callable[[], str]
 
 
@@ -76,12 +78,13 @@ class Call:
         if reason is not None:
             raise access_denied(reason)
 
-    async def meet_fault(self, params: Mapping[str, Any]) -> None:
-        """Ask the hook for a fault, and meet the part of it that comes before acting.
+    async def admit(self, params: Mapping[str, Any]) -> None:
+        """Count the call against its rate, and let it meet the fault that it is to meet.
 
-        :raises ApiError: the injected error.
+        :raises ApiError: ThrottlingException, or the injected error.
         :raises ConnectionDroppedError: the connection is to be cut.
         """
+        self.services.rates.take(self.registry, self.record.action)
         faults = self.services.options.faults
         if faults is None:
             return

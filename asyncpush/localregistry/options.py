@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from asyncpush.localregistry.faults import CallInfo, Fault
@@ -50,6 +50,10 @@ class LocalRegistryOptions:
     shutdown_timeout: float = 5
     """Seconds that requests in flight have to end when the server stops."""
 
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Calls a second by action, for each account and Region; what is beyond is answered with
+    ThrottlingException. ``PUBLISHED_RATES`` are ECR's; empty limits nothing."""
+
     refuse_artifacts: bool = False
     """Whether PutImage refuses what is no runnable image, as ECR has done in places: manifests
     with ``artifactType``, ``subject`` or a config of another type."""
@@ -83,6 +87,9 @@ class LocalRegistryOptions:
         for name in ("max_parts", "upload_lifetime", "token_lifetime", "download_url_lifetime"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not above 0")
+        for action, rate in self.rates.items():
+            if rate <= 0:
+                raise ValueError(f"rates: {action}: {rate!r} is not above 0")
         for name in ("max_clock_skew", "body_timeout", "shutdown_timeout", "max_call_records"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is below 0")

@@ -138,7 +138,7 @@ async def _open_target(call: Call, params: Params, stack: AsyncExitStack) -> _Ta
     first = params.number("partFirstByte")
     call.record.upload_id = upload_id
     call.address(addressed_registry(call, params), name)
-    await call.meet_fault(params.document)
+    await call.admit(params.document)
     call.authorize("UploadLayerPart", name)
     services = call.services
 

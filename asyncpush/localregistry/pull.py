@@ -71,7 +71,7 @@ class PullApi:
             async def work(arrival: Arrival) -> web.StreamResponse:
                 call = self._authenticate(request, arrival)
                 call.record.repository = request.match_info.get("name")
-                await call.meet_fault(dict(request.match_info))
+                await call.admit(dict(request.match_info))
                 return await act(request, call)
 
             return await answer(self._services, request, action, work, _fail)

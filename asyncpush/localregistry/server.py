@@ -22,6 +22,7 @@ from asyncpush.localregistry.keys import DEFAULT_KEY, Key, Keyring
 from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import check_repository
 from asyncpush.localregistry.pull import PullApi
+from asyncpush.localregistry.rates import RateLimits
 from asyncpush.localregistry.repositories import (
     all_repositories,
     create_repository,
@@ -160,6 +161,7 @@ class LocalRegistry:
             uploads=uploads,
             tokens=TokenSigner(load_secret(files.secret), options.clock),
             calls=CallLog(options.max_call_records, log),
+            rates=RateLimits(options.rates, options.clock),
             url=url,
         )
 
