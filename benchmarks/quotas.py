@@ -2,7 +2,7 @@
 
     python benchmarks/quotas.py [--images 2000]
 
-The local registry enforces ECR's published rates (PutImage 10 a second, InitiateLayerUpload 100, and
+The local registry enforces ECR's published rates (PutImage 10 a second, InitiateLayerUpload 100 and
 so on) with throttling errors. The push runs once with those quotas and once, on a tenth of the
 images, with a PutImage quota that is five times too high, as after a mistaken `--quota`.
 """

@@ -48,6 +48,17 @@ def require_program(name: str) -> str:
     return path
 
 
+def moto_client(moto: str) -> Any:
+    """A client of moto's server, which takes any key."""
+    return boto3.client(
+        "ecr",
+        region_name=REGION,
+        endpoint_url=moto,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+    )
+
+
 @dataclass
 class Served:
     """A local registry in a process of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
@@ -31,6 +32,9 @@ def main() -> None:
 
 
 def _run() -> int:
+    # botocore logs what it also raises, with a traceback; the error line says it once.
+    logging.getLogger("botocore").addHandler(logging.NullHandler())
+    logging.getLogger("aiobotocore").addHandler(logging.NullHandler())
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

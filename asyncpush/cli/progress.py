@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from asyncpush.cli.text import duration, size
+from asyncpush.cli.text import duration, plural, size
 from asyncpush.cli.tracker import ActiveImage, Tracker
 from asyncpush.engine.events import (
     CallRetried,
@@ -161,8 +161,8 @@ def describe(event: Event, *, verbose: bool, quiet: bool) -> Text | None:
             return Text(f"warning: {event.message}", style="yellow")
         case PushPlanned() if not quiet:
             return Text(
-                f"{event.images} images for {event.repositories} repositories:"
-                f" {event.manifests} manifests, {event.blobs} blobs, {size(event.bytes)}"
+                f"{plural(event.images, 'image')}: {plural(event.manifests, 'manifest')},"
+                f" {plural(event.blobs, 'blob')}, {size(event.bytes)}"
             )
     return _detail(event) if verbose else None
 

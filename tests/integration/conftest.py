@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,3 +25,30 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A local registry that all tests share, each with repositories of its own."""
     with serve(tmp_path_factory.mktemp("registry")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """moto's server in a process of its own; its address."""
+    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
+    with (
+        log,
+        subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield f"http://127.0.0.1:{_moto_port(Path(log.name))}"
+        finally:
+            process.terminate()
+
+
+def _moto_port(log: Path) -> int:
+    for _ in range(300):
+        for word in log.read_text().split():
+            if word.startswith("http://127.0.0.1:"):
+                return int(word.rsplit(":", 1)[1])
+        time.sleep(0.1)
+    pytest.fail(f"moto's server did not start: {log.read_text()}")

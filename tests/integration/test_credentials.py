@@ -11,11 +11,13 @@ from support import (
     ACCOUNT,
     HOST,
     KEY_ID,
+    REGION,
     SECRET,
     Served,
     asyncpush,
     environment,
     error_lines,
+    moto_client,
     serve,
 )
 
@@ -113,6 +115,85 @@ def test_credential_process_is_asked(registry: Served, layout: Path, tmp_path: P
     done = asyncpush("push", layout, target, env=env)
 
     assert done.returncode == 0, done.stderr
+
+
+# moto keeps repositories by the caller's account; this is the one of keys that it does not know.
+ROLE = "arn:aws:iam::123456789012:role/pusher"
+
+
+@pytest.fixture
+def moto_target(moto: str, request: pytest.FixtureRequest) -> str:
+    """A repository at moto's server, which also is an STS that gives out roles."""
+    name = request.node.name.replace("_", "-")
+    moto_client(moto).create_repository(repositoryName=name, registryId=ACCOUNT)
+    return f"{HOST}/{name}"
+
+
+def at_moto(moto: str, **variables: str) -> dict[str, str]:
+    env = environment(moto, "") | {"AWS_ENDPOINT_URL_STS": moto, "AWS_REGION": REGION}
+    return env | variables
+
+
+def test_role_of_a_profile_is_assumed(
+    moto: str, moto_target: str, layout: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile base]\naws_access_key_id = a\naws_secret_access_key = b\n"
+        "[profile pusher]\nsource_profile = base\n"
+        f"role_arn = {ROLE}\nexternal_id = partner\n"
+    )
+    env = at_moto(moto, AWS_CONFIG_FILE=str(config))
+
+    done = asyncpush("push", layout, moto_target, "--profile", "pusher", env=env)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_web_identity_is_exchanged_for_a_role(
+    moto: str, moto_target: str, layout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("a-token")
+    env = at_moto(
+        moto,
+        AWS_ROLE_ARN=ROLE,
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"),
+    )
+
+    done = asyncpush("push", layout, moto_target, env=env)
+    missing = asyncpush(
+        "push", layout, moto_target, env=env | {"AWS_WEB_IDENTITY_TOKEN_FILE": "/no/such/token"}
+    )
+
+    assert done.returncode == 0, done.stderr
+    (line,) = error_lines(missing)
+    assert "/no/such/token" in line
+    assert missing.returncode == 3
+
+
+def test_role_that_cannot_be_assumed_is_a_matter_of_credentials(
+    layout: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"[profile pusher]\nsource_profile = nobody\nrole_arn = {ROLE}\n")
+    env = environment("http://127.0.0.1:1", "") | {"AWS_CONFIG_FILE": str(config)}
+
+    done = asyncpush("push", layout, f"{HOST}/a-repository", "--profile", "pusher", env=env)
+
+    (line,) = error_lines(done)
+    assert "nobody" in line
+    assert done.returncode == 3
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://"])
+def test_endpoint_that_is_no_address(layout: Path, url: str) -> None:
+    done = asyncpush(
+        "push", layout, f"{HOST}/a-repository", "--endpoint-url", url, env=environment(None)
+    )
+
+    (line,) = error_lines(done)
+    assert url in line
+    assert done.returncode == 2
 
 
 def test_repository_that_does_not_exist(registry: Served, layout: Path) -> None:

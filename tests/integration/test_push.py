@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from support import (
     ACCOUNT,
@@ -23,6 +18,7 @@ from support import (
     asyncpush,
     environment,
     error_lines,
+    moto_client,
     serve,
 )
 
@@ -146,6 +142,25 @@ def test_layer_that_100_images_share_is_uploaded_once(registry: Served, tmp_path
     assert calls["BatchCheckLayerAvailability"] <= 6
 
 
+@pytest.mark.parametrize(("part_size", "parts"), [(None, 5), ("5", 9), ("20", 3)])
+def test_parts_have_the_size_that_the_registry_or_the_user_says(
+    registry: Served, tmp_path: Path, part_size: str | None, parts: int
+) -> None:
+    name = f"parts/of-{part_size or 'default'}"
+    target = registry.create(name)
+    writer = LayoutWriter(tmp_path / "layout")
+    writer.entry(writer.image([writer.blob(os.urandom(45 * MIB), mediatypes.OCI_LAYER)]), "v1")
+    writer.close()
+    options = ["--part-size", part_size] if part_size else []
+
+    done = asyncpush("push", tmp_path / "layout", target, *options, env=environment(registry.url))
+
+    assert done.returncode == 0, done.stderr
+    calls = [c for c in registry.calls() if c["repository"] == name]
+    # The layer's parts, and one for the config.
+    assert sum(c["action"] == "UploadLayerPart" for c in calls) == parts + 1
+
+
 def test_dry_run_tells_what_is_missing_and_sends_nothing(registry: Served, sample: Path) -> None:
     target = registry.create("dry/run")
     env = environment(registry.url)
@@ -255,43 +270,10 @@ def test_artifact_that_is_refused_fails_alone_or_warns(tmp_path: Path, sample: P
         assert served.digests("no/artifacts") == wanted
 
 
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto's server in a process of its own; its address."""
-    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    with (
-        log,
-        subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            yield f"http://127.0.0.1:{_moto_port(Path(log.name))}"
-        finally:
-            process.terminate()
-
-
-def _moto_port(log: Path) -> int:
-    for _ in range(300):
-        for word in log.read_text().split():
-            if word.startswith("http://127.0.0.1:"):
-                return int(word.rsplit(":", 1)[1])
-        time.sleep(0.1)
-    pytest.fail(f"moto's server did not start: {log.read_text()}")
-
-
 def test_moto_takes_every_kind_of_entry_and_has_the_same_layer_bytes(
     moto: str, sample: Path
 ) -> None:
-    client = boto3.client(
-        "ecr",
-        region_name=REGION,
-        endpoint_url=moto,
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
-    )
+    client = moto_client(moto)
     client.create_repository(repositoryName="team/moto", registryId=ACCOUNT)
 
     done = asyncpush("push", sample, f"{HOST}/team/moto", "--json", env=environment(moto))

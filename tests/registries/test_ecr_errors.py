@@ -28,11 +28,15 @@ def raised(exc: Exception, call: str = "PutImage", **where: str) -> errors.Regis
 
 
 def answer(
-    code: str, message: str = "it says why", status: int = 400, **more: Any
+    code: str,
+    message: str = "it says why",
+    status: int = 400,
+    operation: str = "PutImage",
+    **more: Any,
 ) -> boto.ClientError:
     meta = {"HTTPStatusCode": status, "RequestId": "req-1", "HTTPHeaders": {"x": "header-secret"}}
     response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": meta, **more}
-    return boto.ClientError(response, "PutImage")
+    return boto.ClientError(response, operation)
 
 
 KINDS = {
@@ -178,3 +182,18 @@ def test_our_own_errors_and_programming_errors_pass() -> None:
     assert caught.value.where == {"digest": THEIRS, "call": "UploadLayerPart"}
     with pytest.raises(KeyError), translating("UploadLayerPart"):
         raise KeyError
+
+
+@pytest.mark.parametrize("operation", ["AssumeRole", "AssumeRoleWithWebIdentity"])
+def test_role_that_cannot_be_assumed_is_a_matter_of_credentials(operation: str) -> None:
+    error = raised(answer("AccessDenied", operation=operation), "GetAuthorizationToken")
+    assert type(error) is errors.CredentialsError
+    assert f"{operation}: it says why" in str(error)
+    throttled = raised(answer("Throttling", operation=operation), "GetAuthorizationToken")
+    assert type(throttled) is errors.ThrottledError
+
+
+def test_file_that_should_hold_credentials_and_does_not_is_named() -> None:
+    error = raised(FileNotFoundError(2, "No such file or directory", "/no/token"))
+    assert type(error) is errors.CredentialsError
+    assert "No such file or directory: /no/token" in str(error)

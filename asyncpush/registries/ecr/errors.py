@@ -107,6 +107,16 @@ _KINDS: list[tuple[type[RegistryError], str, str]] = [
 _BY_CODE = {code: (kind, advice) for kind, advice, codes in _KINDS for code in codes.split()}
 # A bad signature's answer may quote the request as it should have been signed, token and all.
 _SESSION_TOKEN = re.compile(r"(?i)(x-amz-security-token\W{1,3})[^\s&'\"]+")
+# Calls that botocore's credential providers make (botocore.credentials, botocore.tokens).
+_CREDENTIAL_CALLS = frozenset(
+    {
+        "AssumeRole",
+        "AssumeRoleWithSAML",
+        "AssumeRoleWithWebIdentity",
+        "CreateToken",
+        "GetRoleCredentials",
+    }
+)
 _DIGESTS = re.compile(r"sha256:[a-f0-9]{64}")
 _Places = dict[str, Any]
 
@@ -126,6 +136,14 @@ def translating(call: str, **where: str | None) -> Iterator[None]:
         raise _from_answer(exc, call, where) from exc
     except (boto.BotoCoreError, ResponseParserError) as exc:
         raise _from_botocore(exc, call, where) from exc
+    except OSError as exc:
+        # What goes wrong on the wire is botocore's to wrap; this is a file that should have held
+        # credentials, such as a web identity's token.
+        raise CredentialsError(
+            f"{exc.strerror or exc}: {exc.filename}",
+            advice=_LOGIN_ADVICE,
+            **{**where, "call": call},
+        ) from exc
 
 
 def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryError:
@@ -140,6 +158,10 @@ def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryEr
     if special := _SPECIAL.get(code):
         return special(response, message, places)
     kind, advice = _BY_CODE.get(code) or _by_status(call, code, status)
+    if exc.operation_name in _CREDENTIAL_CALLS and not issubclass(kind, TransientError):
+        # Another service was asked for credentials on the way.
+        message = f"{exc.operation_name}: {message}"
+        kind, advice = CredentialsError, _LOGIN_ADVICE
     if kind is CredentialsError and ("expired:" in message or "not yet current" in message):
         advice = _CLOCK_ADVICE
     if status >= 500:

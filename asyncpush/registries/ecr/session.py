@@ -10,6 +10,7 @@ from typing import Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
+from asyncpush.errors import UsageError
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.ecr.errors import translating
 
@@ -61,17 +62,21 @@ async def open_client(
         user_agent_extra=user_agent,
     )
     async with contextlib.AsyncExitStack() as stack:
-        with translating("CreateClient", registry=registry.host):
-            session = AioSession(profile=aws.profile)
-            client = await stack.enter_async_context(
-                session.create_client(
-                    "ecr",
-                    region_name=registry.region,
-                    endpoint_url=aws.endpoint_url,
-                    aws_access_key_id=aws.access_key_id,
-                    aws_secret_access_key=aws.secret_access_key,
-                    aws_session_token=aws.session_token,
-                    config=config,
+        try:
+            with translating("CreateClient", registry=registry.host):
+                session = AioSession(profile=aws.profile)
+                client = await stack.enter_async_context(
+                    session.create_client(
+                        "ecr",
+                        region_name=registry.region,
+                        endpoint_url=aws.endpoint_url,
+                        aws_access_key_id=aws.access_key_id,
+                        aws_secret_access_key=aws.secret_access_key,
+                        aws_session_token=aws.session_token,
+                        config=config,
+                    )
                 )
-            )
+        except ValueError as exc:
+            # botocore's word for an address, of the API or a proxy, that is none.
+            raise UsageError(str(exc), advice="write http://HOST[:PORT] or https://") from exc
         yield client
