@@ -31,6 +31,7 @@ CREATE TABLE manifests (
     repository TEXT NOT NULL, digest TEXT NOT NULL, tag TEXT NOT NULL,
     PRIMARY KEY (repository, digest, tag)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX tags ON manifests (repository, tag) WHERE tag <> '';
 """
 
 T = TypeVar("T")
@@ -140,9 +141,9 @@ class Journal(NoJournal):
         return row is not None
 
     async def note_manifest(self, repository: Repository, digest: str, tag: str | None) -> None:
-        """Note a manifest that the registry has committed."""
+        """Note a manifest that the registry has committed; a tag points to the last one only."""
         await self._write(
-            "INSERT OR IGNORE INTO manifests VALUES (?, ?, ?)",
+            "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)",
             (str(repository), digest, tag or ""),
         )
 

@@ -51,6 +51,19 @@ async def test_what_is_noted_is_there_when_it_is_opened_again(path: Path) -> Non
         assert await journal.open_upload(REPOSITORY, DIGEST) is None
 
 
+async def test_tag_that_moved_on_is_no_longer_committed_where_it_was(path: Path) -> None:
+    newer = "sha256:" + "1" * 64
+    async with open_journal(path, "job", "title") as journal:
+        await journal.note_manifest(REPOSITORY, DIGEST, "v1")
+        await journal.note_manifest(REPOSITORY, DIGEST, None)
+        await journal.note_manifest(OTHER, DIGEST, "v1")
+        await journal.note_manifest(REPOSITORY, newer, "v1")
+        assert await journal.is_committed(REPOSITORY, newer, "v1")
+        assert not await journal.is_committed(REPOSITORY, DIGEST, "v1")
+        assert await journal.is_committed(REPOSITORY, DIGEST, None)
+        assert await journal.is_committed(OTHER, DIGEST, "v1")
+
+
 async def test_two_runs_exclude_each_other(path: Path) -> None:
     async with open_journal(path, "job", "title"):
         with pytest.raises(JournalError, match="another run has the journal open"):
