@@ -16,9 +16,10 @@ from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import Params
 from asyncpush.localregistry.policy import Decision, Policy
 from asyncpush.localregistry.rates import RateLimits
-from asyncpush.localregistry.store import Store
+from asyncpush.localregistry.repositories import get_repository
+from asyncpush.localregistry.store import Database, Store
 from asyncpush.localregistry.tokens import TokenSigner
-from asyncpush.localregistry.uploads import Uploads
+from asyncpush.localregistry.uploads import Session, Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,21 @@ def addressed_registry(call: Call, params: Params) -> Registry:
     """
     account = params.optional_text("registryId", ACCOUNT.pattern)
     return Registry(account or call.key.account, call.registry.region)
+
+
+async def find_session(call: Call, repository: str, upload_id: str) -> Session:
+    """The upload session that a call means.
+
+    :raises ApiError: RepositoryNotFoundException, UploadNotFoundException.
+    """
+    uploads = call.services.uploads
+
+    def find(db: Database) -> Session:
+        with db.transaction() as connection:
+            found = get_repository(connection, call.registry, repository)
+        return uploads.get(upload_id, found)
+
+    return await call.services.store.run(find)
 
 
 def refusal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from asyncpush.localregistry.call import Call
+from asyncpush.localregistry.call import Call, find_session
 from asyncpush.localregistry.errors import ApiError
 from asyncpush.localregistry.params import SHA256_DIGEST, UPLOAD_ID, Params, check_text
 from asyncpush.localregistry.repositories import get_repository, layer_sizes
@@ -59,13 +59,7 @@ async def complete(call: Call, params: Params) -> dict[str, Any]:
     call.record.upload_id = upload_id
     call.authorize("CompleteLayerUpload", name)
     services = call.services
-
-    def find(db: Database) -> Session:
-        with db.transaction() as connection:
-            repository = get_repository(connection, call.registry, name)
-        return services.uploads.get(upload_id, repository)
-
-    session = await services.store.run(find)
+    session = await find_session(call, name, upload_id)
     async with session.lock:
         services.uploads.check_open(session)
         _check_parts(call, session)

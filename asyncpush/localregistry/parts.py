@@ -10,12 +10,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from asyncpush.localregistry.call import Call, addressed_registry
+from asyncpush.localregistry.call import Call, addressed_registry, find_session
 from asyncpush.localregistry.errors import ApiError, constraint, invalid_parameter
 from asyncpush.localregistry.params import UPLOAD_ID, Params
 from asyncpush.localregistry.partbody import PartBody
-from asyncpush.localregistry.repositories import get_repository
-from asyncpush.localregistry.store import Database
 from asyncpush.localregistry.uploads import Session
 
 if TYPE_CHECKING:
@@ -141,13 +139,7 @@ async def _open_target(call: Call, params: Params, stack: AsyncExitStack) -> _Ta
     await call.admit(params.document)
     call.authorize("UploadLayerPart", name)
     services = call.services
-
-    def find(db: Database) -> Session:
-        with db.transaction() as connection:
-            repository = get_repository(connection, call.registry, name)
-        return services.uploads.get(upload_id, repository)
-
-    session = await services.store.run(find)
+    session = await find_session(call, name, upload_id)
     # Parts of one layer are consecutive, so a second call at the same time waits for the first.
     await stack.enter_async_context(session.lock)
     services.uploads.check_open(session)
