@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from asyncpush.errors import (
@@ -40,7 +40,7 @@ class PlannedManifest:
     """A manifest or index that the repository must hold.
 
     ``needs`` are the manifests to commit before it: its children, and its subject where the layout
-    holds it.
+    holds it. A ``subject`` that comes from elsewhere is needed where the repository gets it, too.
     """
 
     digest: Digest
@@ -49,6 +49,7 @@ class PlannedManifest:
     source: BlobSource
     blobs: tuple[Digest, ...]
     needs: tuple[Digest, ...]
+    subject: Digest | None
     is_artifact: bool
 
 
@@ -92,8 +93,20 @@ class RepositoryPlan:
             for digest in self.manifests[manifest].blobs
         }
 
-    def order_of_commit(self, root: Digest) -> tuple[Digest, ...]:
-        """A manifest and all that it needs: what is needed comes first."""
+    def needs_of(self, manifest: PlannedManifest) -> tuple[Digest, ...]:
+        """The manifests that this repository must hold before it takes a manifest."""
+        subject = manifest.subject
+        if subject is None or subject in manifest.needs or subject not in self.manifests:
+            return manifest.needs
+        return (subject, *manifest.needs)
+
+    def order_of_commit(
+        self, root: Digest, known: Mapping[Digest, PlannedManifest]
+    ) -> tuple[Digest, ...]:
+        """A manifest and all that it needs: what is needed comes first.
+
+        :param known: every manifest that may be needed.
+        """
         order: dict[Digest, None] = {}
         # An explicit stack, since a subject may have a subject, and so on, at any length.
         stack: list[tuple[Digest, bool]] = [(root, False)]
@@ -105,7 +118,7 @@ class RepositoryPlan:
                 order[digest] = None
                 continue
             stack.append((digest, True))
-            stack.extend((need, False) for need in reversed(self.manifests[digest].needs))
+            stack.extend((need, False) for need in reversed(self.needs_of(known[digest])))
         return tuple(order)
 
 
@@ -124,6 +137,8 @@ class Plan:
 class Planner:
     """Builds a :class:`Plan`, image by image; an image that fails leaves no trace in it.
 
+    What a layout holds is read once, however many repositories it goes to, and noted once.
+
     :param include_foreign: plan foreign and non-distributable layers too, which are otherwise left
         to the hosts that their ``urls`` name, as docker and skopeo do.
     :param part_size: bytes of a part where the user has chosen one.
@@ -141,6 +156,8 @@ class Planner:
         self._include_foreign = include_foreign
         self._part_size = part_size or limits.part_bytes
         self._limits = limits
+        self._blobs: dict[Digest, PlannedBlob] = {}
+        self._manifests: dict[Digest, PlannedManifest] = {}
 
     def add(
         self, layout: Layout, entry: Descriptor, repository: Repository, tags: tuple[str, ...]
@@ -161,21 +178,33 @@ class Planner:
                     advice="push one of them, or give them different tags",
                     repository=str(repository),
                 )
-        walk = _Walk(layout, graph, self._limits, self._part_size, self._include_foreign)
+        walk = _Walk(layout, self, self._limits, self._part_size, self._include_foreign)
         walk.visit(entry, ())
-        graph.blobs.update(walk.blobs)
-        graph.manifests.update(walk.manifests)
+        self._blobs.update(walk.blobs)
+        self._manifests.update(walk.manifests)
+        order = graph.order_of_commit(entry.digest, self._manifests)
+        for digest in order:
+            manifest = graph.manifests[digest] = self._manifests[digest]
+            graph.blobs.update((blob, self._blobs[blob]) for blob in manifest.blobs)
         image = PlannedImage(
             name=printable(entry.ref_name or ", ".join(tags) or entry.digest),
             repository=repository,
             root=entry.digest,
             tags=tags,
-            manifests=graph.order_of_commit(entry.digest),
+            manifests=order,
         )
         graph.tags.update(dict.fromkeys(tags, entry.digest))
         graph.images.append(image)
         self.plan.repositories[repository] = graph
         return image
+
+    def blob(self, digest: Digest) -> PlannedBlob | None:
+        """A blob that some image of the plan has."""
+        return self._blobs.get(digest)
+
+    def manifest(self, digest: Digest) -> PlannedManifest | None:
+        """A manifest that some image of the plan has."""
+        return self._manifests.get(digest)
 
 
 class _Walk:
@@ -184,7 +213,7 @@ class _Walk:
     def __init__(
         self,
         layout: Layout,
-        graph: RepositoryPlan,
+        planner: Planner,
         limits: RegistryLimits,
         part_size: int,
         include_foreign: bool,  # noqa: FBT001 - private, and named at its only call
@@ -192,7 +221,7 @@ class _Walk:
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.manifests: dict[Digest, PlannedManifest] = {}
         self._layout = layout
-        self._graph = graph
+        self._planner = planner
         self._limits = limits
         self._part_size = part_size
         self._include_foreign = include_foreign
@@ -200,9 +229,7 @@ class _Walk:
     def visit(self, descriptor: Descriptor, above: tuple[Digest, ...]) -> None:
         """Plan a manifest and all that it needs."""
         check_nesting(descriptor.digest, above)
-        known = self.manifests.get(descriptor.digest) or self._graph.manifests.get(
-            descriptor.digest
-        )
+        known = self.manifests.get(descriptor.digest) or self._planner.manifest(descriptor.digest)
         if known is not None:
             if (known.size, known.media_type) != (descriptor.size, descriptor.media_type):
                 raise DigestMismatchError(
@@ -226,6 +253,7 @@ class _Walk:
             source=source,
             blobs=blobs,
             needs=needs,
+            subject=manifest.subject.digest if manifest.subject is not None else None,
             is_artifact=manifest.is_artifact or manifest.subject is not None,
         )
 
@@ -275,12 +303,8 @@ class _Walk:
         return tuple(blobs), tuple(needs)
 
     def _has(self, subject: Descriptor) -> bool:
-        """Whether a subject is at hand: in this layout, or planned already from another."""
-        return (
-            subject.data is not None
-            or subject.digest in self._graph.manifests
-            or self._layout.holds(subject.digest)
-        )
+        """Whether this layout holds a subject."""
+        return subject.data is not None or self._layout.holds(subject.digest)
 
     def _check_children(self, index: ImageIndex) -> None:
         missing = [
@@ -296,7 +320,7 @@ class _Walk:
             )
 
     def _add_blob(self, descriptor: Descriptor) -> None:
-        known = self.blobs.get(descriptor.digest) or self._graph.blobs.get(descriptor.digest)
+        known = self.blobs.get(descriptor.digest) or self._planner.blob(descriptor.digest)
         if known is not None:
             if known.size != descriptor.size:
                 raise DigestMismatchError(
