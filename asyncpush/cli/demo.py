@@ -15,8 +15,8 @@ from rich.console import Console
 
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.output import print_summary
-from asyncpush.cli.push import choose_view
 from asyncpush.cli.run import run
+from asyncpush.cli.session import choose_view
 from asyncpush.cli.text import plural, size
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pusher import Pusher

@@ -19,6 +19,8 @@ class ExitCode(IntEnum):
     """An option, a reference or an entry's name cannot be meant."""
     CREDENTIALS = 3
     """Credentials are missing, expired or not accepted; nothing was sent."""
+    NOTHING_TO_DO = 4
+    """A job was finished before: everything is in the registries, and no layer was uploaded."""
     INTERRUPTED = 130
     """SIGINT or SIGTERM ended the command; the same command goes on where it was."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from asyncpush.cli.text import duration, plural, size
 from asyncpush.engine.preview import PushPreview
-from asyncpush.engine.results import ImageStatus, PushReport
+from asyncpush.engine.results import ImageStatus, PushReport, TagStatus
 from asyncpush.errors import AsyncpushError
 
 
@@ -34,6 +35,7 @@ def print_summary(report: PushReport) -> None:
             (ImageStatus.PUSHED, "pushed"),
             (ImageStatus.EXISTS, "there already"),
             (ImageStatus.REFUSED, "refused"),
+            (ImageStatus.STAGED, "there without their tags"),
             (ImageStatus.FAILED, "failed"),
         )
         if report.count(status)
@@ -46,6 +48,8 @@ def print_summary(report: PushReport) -> None:
     if report.retries:
         line += f", {report.retries} calls retried"
     click.echo(line)
+    if report.nothing_to_do:
+        click.echo("nothing to do: everything was there already, no layer was uploaded")
     for registry, calls in report.calls.items():
         for call, figures in calls.items():
             if figures["throttled"]:
@@ -54,6 +58,7 @@ def print_summary(report: PushReport) -> None:
                     f" it ran at {figures['rate']} calls/s of a quota of {figures['quota']:g}"
                     f" (--quota {call}=RATE sets another)"
                 )
+    _print_tags(report)
     if not report.complete:
         click.echo("interrupted: the same command goes on with what is missing")
     elif report.failed:
@@ -61,6 +66,20 @@ def print_summary(report: PushReport) -> None:
             "run the same command again when the errors above are mended;"
             " what is there is not sent again"
         )
+
+
+def _print_tags(report: PushReport) -> None:
+    """Say which tags moved, where some that should have moved did not."""
+    tags = [(image, tag) for image in report.images for tag in image.tags]
+    if all(tag.status not in (TagStatus.NOT_MOVED, TagStatus.RETURNED) for _, tag in tags):
+        return
+    counts = Counter(tag.status for _, tag in tags)
+    click.echo("tags: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    for image, tag in tags:
+        if tag.status in (TagStatus.MOVED, TagStatus.MOVED_EARLIER):
+            before = f" from {tag.previous}" if tag.previous else ""
+            repository = image.reference.rpartition(":")[0]
+            click.echo(f"  {repository}:{tag.tag} moved{before} to {image.digest}")
 
 
 def print_preview(preview: PushPreview) -> None:
@@ -76,4 +95,14 @@ def print_preview(preview: PushPreview) -> None:
         )
     for result in preview.rejected:
         print_error(f"{result.name} -> {result.reference}: {result.error}")
-    click.echo(f"dry run: {size(preview.bytes)} to send, nothing was sent")
+    for registry, sums in preview.registries.items():
+        calls = ", ".join(f"{call} {count}" for call, count in sums.calls.items())
+        click.echo(
+            f"{registry}: {plural(sums.blobs - sums.missing, 'blob')} there,"
+            f" {sums.missing} to send, {size(sums.bytes)} in {plural(sums.parts, 'part')};"
+            f" calls: {calls}; {duration(sums.seconds)} at least under its quotas"
+        )
+    click.echo(
+        f"dry run: {size(preview.bytes)} to send, {duration(preview.seconds)} at least"
+        " under the quotas; nothing was sent"
+    )

@@ -21,6 +21,8 @@ from asyncpush.engine.events import (
     LayerComplete,
     ManifestCommitted,
     PushPlanned,
+    RepositoryCreated,
+    TagsMoving,
     UploadResumed,
     Warned,
 )
@@ -30,6 +32,7 @@ _STYLES = {
     ImageStatus.PUSHED: "green",
     ImageStatus.EXISTS: "cyan",
     ImageStatus.REFUSED: "yellow",
+    ImageStatus.STAGED: "yellow",
     ImageStatus.FAILED: "red",
 }
 _MOST_ROWS = 8
@@ -159,6 +162,10 @@ def describe(event: Event, *, verbose: bool, quiet: bool) -> Text | None:
             return _image_line(event.result) if bad or not quiet else None
         case Warned():
             return Text(f"warning: {event.message}", style="yellow")
+        case TagsMoving() if not quiet:
+            return Text(f"everything is there by digest; moving {plural(event.tags, 'tag')}")
+        case RepositoryCreated() if not quiet:
+            return Text(f"created the repository {event.repository}")
         case PushPlanned() if not quiet:
             return Text(
                 f"{plural(event.images, 'image')}: {plural(event.manifests, 'manifest')},"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
@@ -13,6 +13,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter
+from asyncpush.errors import AsyncpushError, TransientError
 from asyncpush.registries.base import Transport
 
 T = TypeVar("T")
@@ -20,11 +21,53 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds that all uploads of a push share."""
+    """The bounds of all uploads to one registry; ``memory`` is shared by all registries."""
 
     layers: anyio.CapacityLimiter
     parts: anyio.CapacityLimiter
     memory: ByteLimiter
+
+
+# Longer than a registry's short troubles, shorter than what is worth waiting through 100,000 times.
+_OUTAGE_SECONDS = 120.0
+_PROBE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Health:
+    """Whether a registry answers at all, so that an outage is not waited out for each image."""
+
+    _answered: float = field(default_factory=anyio.current_time)
+    _probed: float | None = None
+    _outage: TransientError | None = None
+
+    def check(self) -> None:
+        """Let a call be made, or during an outage one call in ten seconds.
+
+        :raises TransientError: the registry has not answered for two minutes.
+        """
+        if self._outage is None:
+            return
+        now = anyio.current_time()
+        if self._probed is None or now - self._probed >= _PROBE_SECONDS:
+            self._probed = now
+            return
+        raise TransientError(
+            f"not tried: the registry has not answered for {now - self._answered:.0f} s;"
+            f" {self._outage.message}",
+            advice="run the same command again when it does",
+            **{k: v for k, v in self._outage.where.items() if k == "registry"},
+        )
+
+    def answered(self) -> None:
+        """The registry answered, in whatever way."""
+        self._answered = anyio.current_time()
+        self._outage = self._probed = None
+
+    def gave_up(self, error: TransientError) -> None:
+        """A call was tried to the end of its retries."""
+        if anyio.current_time() - self._answered >= _OUTAGE_SECONDS:
+            self._outage = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +80,7 @@ class Context:
     retrier: Retrier
     paces: Paces
     emit: EventSink
+    health: Health
 
     async def call(self, name: str, where: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make one of the registry's calls at its pace, with retries.
@@ -44,4 +88,14 @@ class Context:
         :param name: the API's name of the call.
         :param where: the registry or repository that it is about.
         """
-        return await self.retrier.call(name, where, call, self.paces.of(name))
+        self.health.check()
+        try:
+            result = await self.retrier.call(name, where, call, self.paces.of(name))
+        except TransientError as exc:
+            self.health.gave_up(exc)
+            raise
+        except AsyncpushError:
+            self.health.answered()
+            raise
+        self.health.answered()
+        return result

@@ -78,6 +78,20 @@ class ManifestCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class RepositoryCreated:
+    """A repository was missing and has been created."""
+
+    repository: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagsMoving:
+    """Phase two of an atomic push begins: everything is there, ``tags`` tags are moved now."""
+
+    tags: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallRetried:
     """A call failed, or was ``throttled``, and is tried again after ``delay`` seconds."""
 
@@ -111,6 +125,8 @@ Event = (
     | PartSent
     | LayerComplete
     | ManifestCommitted
+    | RepositoryCreated
+    | TagsMoving
     | CallRetried
     | Warned
     | ImageFinished

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from asyncpush.plan.items import PushItem, split_source
 from asyncpush.plan.reference import Repository
 from asyncpush.registries.base import UploadSession
 
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE job (format INTEGER NOT NULL, fingerprint TEXT NOT NULL, title TEXT NOT NULL);
 CREATE TABLE uploads (
@@ -32,6 +32,9 @@ CREATE TABLE manifests (
     PRIMARY KEY (repository, digest, tag)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tags ON manifests (repository, tag) WHERE tag <> '';
+CREATE TABLE previous (
+    repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (repository, tag)
+) WITHOUT ROWID;
 """
 
 T = TypeVar("T")
@@ -92,6 +95,14 @@ class NoJournal:
     async def note_manifest(self, repository: Repository, digest: str, tag: str | None) -> None:
         """See :class:`Journal`."""
 
+    async def note_previous(
+        self,
+        repository: Repository,  # noqa: ARG002 - as above
+        digests: Mapping[str, str | None],
+    ) -> dict[str, str | None]:
+        """See :class:`Journal`."""
+        return dict(digests)
+
 
 class Journal(NoJournal):
     """The journal of one job, in an SQLite file that one run at a time may have open.
@@ -146,6 +157,27 @@ class Journal(NoJournal):
             "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)",
             (str(repository), digest, tag or ""),
         )
+
+    async def note_previous(
+        self, repository: Repository, digests: Mapping[str, str | None]
+    ) -> dict[str, str | None]:
+        """Note what tags pointed to before the job moved them.
+
+        :param digests: digest by tag, None for a tag that did not exist.
+        :return: the same, but as the job's first run found it.
+        """
+        name = str(repository)
+
+        def note() -> dict[str, str | None]:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO previous VALUES (?, ?, ?)",
+                [(name, tag, digest or "") for tag, digest in digests.items()],
+            )
+            rows = self._db.execute("SELECT tag, digest FROM previous WHERE repository=?", (name,))
+            noted = dict(rows.fetchall())
+            return {tag: noted[tag] or None for tag in digests}
+
+        return await self._run(note)
 
     async def _write(self, statement: str, values: tuple[object, ...]) -> None:
         def write() -> None:

@@ -9,22 +9,37 @@ from typing import Literal
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
+from asyncpush.plan.reference import Registry
+from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import AwsOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """What is special about one registry.
+
+    :param aws: its credentials and endpoint.
+    :param quotas: calls a second by call, where they differ from those of :class:`PushOptions`.
+    """
+
+    aws: AwsOptions = field(default_factory=AwsOptions)
+    quotas: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
     """How a push runs.
 
-    Peak memory is about 60 MiB for the interpreter and the AWS client, plus
-    ``min(parts * 1.9 MiB, memory)`` for what is in flight, plus about 1 KiB for each image and
-    0.5 KiB for each distinct blob of a repository. Open files are at most ``layers`` plus
-    ``connections`` for each registry.
+    Each registry has bounds of its own, so that one that is slow or gone holds up no other; what
+    all of them hold in memory has one bound. Peak memory is about 60 MiB for the interpreter and
+    the AWS client, plus ``min(parts * registries * 1.9 MiB, memory)`` for what is in flight, plus
+    about 1 KiB for each image and 0.5 KiB for each distinct blob of a repository. Open files are at
+    most ``layers`` plus ``connections`` for each registry.
 
-    :param images: images in flight: asked about, uploaded or being committed.
-    :param layers: blobs in flight, over all images. One part of each is in flight at a time, since
-        ECR takes the parts of a layer in order.
-    :param parts: part uploads in flight, over all layers.
+    :param images: images in flight to each registry: asked about, uploaded or being committed.
+    :param layers: blobs in flight to each registry, over all images. One part of each is in flight
+        at a time, since ECR takes the parts of a layer in order.
+    :param parts: part uploads in flight to each registry, over all layers.
     :param connections: open connections to each registry.
     :param memory: bytes of buffers that all parts and manifests in flight may hold together.
     :param part_size: bytes of a part, 5 to 20 MiB; None is what the registry asks for.
@@ -36,7 +51,14 @@ class PushOptions:
     :param include_foreign: upload foreign (non-distributable) layers, too.
     :param on_refused: what an artifact, or an image with an empty blob, that the registry refuses
         does to the outcome: ``fail`` or ``warn``.
+    :param atomic: push every blob and every manifest by digest first, to all registries, and move
+        tags only when all of it is there.
+    :param rollback: with ``atomic``, note what the tags point to before they move (takes
+        ecr:BatchGetImage), and move them back if one of them cannot be moved.
+    :param create: create repositories that do not exist, like this (takes ecr:CreateRepository);
+        None creates none.
     :param aws: credentials and endpoints.
+    :param registries: what differs for some registries.
     """
 
     images: int = 32
@@ -51,7 +73,18 @@ class PushOptions:
     quotas: Mapping[str, float] = field(default_factory=dict)
     include_foreign: bool = False
     on_refused: Literal["fail", "warn"] = "fail"
+    atomic: bool = False
+    rollback: bool = False
+    create: RepositorySettings | None = None
     aws: AwsOptions = field(default_factory=AwsOptions)
+    registries: Mapping[Registry, RegistrySettings] = field(default_factory=dict)
+
+    def settings(self, registry: Registry) -> RegistrySettings:
+        """A registry's settings, with all quotas that are not the published ones."""
+        own = self.registries.get(registry)
+        if own is None:
+            return RegistrySettings(aws=self.aws, quotas=self.quotas)
+        return RegistrySettings(aws=own.aws, quotas={**own.quotas, **self.quotas})
 
     def __post_init__(self) -> None:
         for name in ("images", "layers", "parts", "connections", "attempts"):
@@ -63,7 +96,12 @@ class PushOptions:
             raise UsageError(
                 f"the part size is {self.part_size / MIB:g} MiB, and ECR takes 5 to 20 MiB"
             )
-        for call, rate in self.quotas.items():
+        if self.rollback and not self.atomic:
+            raise UsageError("rollback goes with atomic alone: otherwise nothing moves back")
+        for call, rate in (
+            *self.quotas.items(),
+            *(item for own in self.registries.values() for item in own.quotas.items()),
+        ):
             if call not in PUBLISHED_QUOTAS:
                 raise UsageError(
                     f"there is no quota for {call}",

@@ -16,6 +16,9 @@ PUBLISHED_QUOTAS: Mapping[str, float] = {
     "UploadLayerPart": 500,
     "CompleteLayerUpload": 100,
     "PutImage": 10,
+    "BatchGetImage": 2000,
+    # Not published: slow enough for any account.
+    "CreateRepository": 5,
 }
 
 _DECREASE = 0.7

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from asyncpush.engine.availability import BATCH
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.engine.results import ImageResult
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
-from asyncpush.plan.graph import Plan, PlannedImage
+from asyncpush.plan.graph import Plan, PlannedImage, RepositoryPlan
+from asyncpush.plan.limits import ECR
+from asyncpush.plan.reference import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +52,60 @@ class ImagePreview:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryPreview:
+    """What a push would send to one registry, and which calls that takes.
+
+    :param blobs: blobs that its repositories must hold, ``missing`` of them are not there.
+    :param bytes: bytes of the missing blobs.
+    :param parts: parts that these make.
+    :param calls: how often each call would be made.
+    :param seconds: how long the calls take at least under the quotas; the line is not in it.
+    """
+
+    blobs: int
+    missing: int
+    bytes: int
+    parts: int
+    calls: Mapping[str, int]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The preview as JSON-ready data."""
+        return {
+            "blobs": self.blobs,
+            "missing_blobs": self.missing,
+            "bytes": self.bytes,
+            "parts": self.parts,
+            "calls": dict(self.calls),
+            "seconds_under_quotas": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class PushPreview:
     """What a push would send, and what of it cannot be pushed at all."""
 
     images: list[ImagePreview]
     rejected: list[ImageResult]
+    registries: Mapping[Registry, RegistryPreview]
 
     @property
     def bytes(self) -> int:
         """Bytes of blobs that would be sent."""
         return sum(image.bytes for image in self.images)
 
+    @property
+    def seconds(self) -> float:
+        """How long it takes at least under the quotas: registries go side by side."""
+        return max((sums.seconds for sums in self.registries.values()), default=0.0)
+
     def to_dict(self) -> dict[str, Any]:
         """The preview as JSON-ready data."""
         return {
             "dry_run": True,
             "bytes": self.bytes,
+            "seconds_under_quotas": round(self.seconds, 1),
+            "registries": {r.host: sums.to_dict() for r, sums in self.registries.items()},
             "images": [image.to_dict() for image in self.images],
             "rejected": [result.to_dict() for result in self.rejected],
         }
@@ -71,13 +115,14 @@ def preview(
     plan: Plan,
     rejected: Iterable[ImageResult],
     answers: Mapping[PlannedImage, Mapping[Digest, bool] | AsyncpushError],
-    part_size: int,
+    options: PushOptions,
 ) -> PushPreview:
     """Hold a plan against what the registries have.
 
     :param answers: for each image, which of its blobs are there, or why that is not known.
-    :param part_size: bytes of a part.
     """
+    part_size = options.part_size or ECR.part_bytes
+    sums: defaultdict[Registry, list[ImagePreview]] = defaultdict(list)
     counted: set[tuple[str, Digest]] = set()
     images = []
     for image in plan.images():
@@ -91,17 +136,56 @@ def preview(
             if not there.get(digest) and (str(image.repository), digest) not in counted
         ]
         counted.update((str(image.repository), digest) for digest in blobs)
-        images.append(
-            ImagePreview(
-                name=image.name,
-                reference=image.reference,
-                digest=image.root,
-                manifests=len(image.manifests),
-                blobs=len(blobs),
-                missing=len(missing),
-                bytes=sum(missing),
-                parts=sum(-(-size // part_size) for size in missing),
-                error=answer if isinstance(answer, AsyncpushError) else None,
-            )
+        one = ImagePreview(
+            name=image.name,
+            reference=image.reference,
+            digest=image.root,
+            manifests=len(image.manifests),
+            blobs=len(blobs),
+            missing=len(missing),
+            bytes=sum(missing),
+            parts=sum(-(-size // part_size) for size in missing),
+            error=answer if isinstance(answer, AsyncpushError) else None,
         )
-    return PushPreview(images, list(rejected))
+        images.append(one)
+        sums[image.repository.registry].append(one)
+    registries = {
+        registry: _sum_up(registry, previews, plan, options) for registry, previews in sums.items()
+    }
+    return PushPreview(images, list(rejected), registries)
+
+
+def _sum_up(
+    registry: Registry, images: Iterable[ImagePreview], plan: Plan, options: PushOptions
+) -> RegistryPreview:
+    images = list(images)
+    graphs = [r for r in plan.repositories.values() if r.repository.registry == registry]
+    missing = sum(image.missing for image in images)
+    parts = sum(image.parts for image in images)
+    calls = {
+        "GetAuthorizationToken": 1,
+        "BatchCheckLayerAvailability": sum(-(-len(graph.blobs) // BATCH) for graph in graphs),
+        "InitiateLayerUpload": missing,
+        "UploadLayerPart": parts,
+        "CompleteLayerUpload": missing,
+        "PutImage": sum(_commits(graph, atomic=options.atomic) for graph in graphs),
+    }
+    quotas = {**PUBLISHED_QUOTAS, **options.settings(registry).quotas}
+    return RegistryPreview(
+        blobs=sum(len(graph.blobs) for graph in graphs),
+        missing=missing,
+        bytes=sum(image.bytes for image in images),
+        parts=parts,
+        calls=calls,
+        seconds=max(count / quotas[call] for call, count in calls.items()),
+    )
+
+
+def _commits(graph: RepositoryPlan, *, atomic: bool) -> int:
+    """How many manifests and tags are committed, each once."""
+    untagged = len(graph.manifests)
+    if not atomic:
+        # A root goes with its tags at once, unless something else needs it by digest before.
+        needed = {need for m in graph.manifests.values() for need in graph.needs_of(m)}
+        untagged -= len(set(graph.tags.values()) - needed)
+    return untagged + len(graph.tags)

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from types import TracebackType
 
 import anyio
-import anyio.to_thread
 
-from asyncpush.engine.context import Context, Limits
-from asyncpush.engine.events import (
-    CallRetried,
-    Event,
-    EventSink,
-    ImageFinished,
-    ImageStarted,
-    Warned,
-)
+from asyncpush.engine.connections import Connections
+from asyncpush.engine.events import CallRetried, Event, EventSink, ImageFinished, ImageStarted
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.options import PushOptions
-from asyncpush.engine.pace import Paces
+from asyncpush.engine.outcome import ImagePush
 from asyncpush.engine.planning import plan_items, planned
 from asyncpush.engine.preview import PushPreview, preview
-from asyncpush.engine.repository import RepositoryPush, Tally
-from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
-from asyncpush.engine.retry import Retrier
-from asyncpush.engine.work import ByteLimiter, Once, for_each
-from asyncpush.errors import AccessDeniedError, AsyncpushError, RefusedError
+from asyncpush.engine.release import Release
+from asyncpush.engine.repository import RepositoryPush
+from asyncpush.engine.results import ImageResult, PushReport
+from asyncpush.engine.work import for_each
+from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.items import PushItem
-from asyncpush.plan.limits import ECR
 from asyncpush.plan.reference import Registry, Repository
-from asyncpush.registries.ecr.transport import open_transport
 
 _CLOSE_SECONDS = 2.0
 
@@ -60,19 +48,7 @@ class Pusher:
         self.options = options or PushOptions()
         self.report = PushReport()
         self._on_event = on_event
-        self._stack = contextlib.AsyncExitStack()
-        options = self.options
-        self._limits = Limits(
-            layers=anyio.CapacityLimiter(options.layers),
-            parts=anyio.CapacityLimiter(options.parts),
-            memory=ByteLimiter(options.memory),
-        )
-        self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, self._emit)
-        # Hashing is the one piece of work that fills a processor.
-        self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
-        self._contexts: Once[Registry, Context] = Once()
-        self._paces: dict[str, Paces] = {}
-        self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
+        self._connections = Connections(self.options, self._emit)
 
     async def __aenter__(self) -> Pusher:
         return self
@@ -85,7 +61,7 @@ class Pusher:
     ) -> None:
         # Closing must be let finish, also when cancelled, and must not hold a cancelled push up.
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await self._stack.aclose()
+            await self._connections.aclose()
 
     async def plan(self, items: Iterable[PushItem]) -> tuple[Plan, list[ImageResult]]:
         """Read the sources and plan what goes where; asks no registry.
@@ -113,25 +89,32 @@ class Pusher:
         rejected: Iterable[ImageResult] = (),
         *,
         journal: NoJournal | None = None,
+        sharing: Mapping[Registry, int] | None = None,
     ) -> PushReport:
-        """Push what :meth:`plan` made."""
+        """Push what :meth:`plan` made, or a shard of it.
+
+        :param sharing: how many machines share each registry's quotas
+            (:class:`~asyncpush.plan.shards.Shard`).
+        """
         report = self.report = PushReport()
         begin = time.monotonic()
+        self._connections.sharing = sharing or {}
         try:
-            images = list(plan.images())
             rejected = list(rejected)
-            self._emit(planned(plan, len(images) + len(rejected)))
+            images = sum(len(repository.images) for repository in plan.repositories.values())
+            self._emit(planned(plan, images + len(rejected)))
             for result in rejected:
                 self._finish(result)
-            pushes = _RepositoryPushes(plan, self._context, journal or NoJournal())
-            self._contexts.forgive()
-            await for_each(
-                images, min(self.options.images, len(images)), partial(self._push_image, pushes)
-            )
+            repositories = _Repositories(plan, self._connections, journal or NoJournal())
+            self._connections.forgive()
+            if self.options.atomic:
+                await self._release(plan, repositories, possible=not rejected)
+            else:
+                await self._each_registry(plan.images(), partial(self._push_image, repositories))
             report.complete = True
         finally:
             report.seconds = time.monotonic() - begin
-            report.calls = {host: paces.to_dict() for host, paces in self._paces.items()}
+            report.calls = self._connections.calls()
         return report
 
     async def preview(self, items: Iterable[PushItem]) -> PushPreview:
@@ -139,72 +122,67 @@ class Pusher:
 
         :param items: what would be pushed.
         """
-        plan, rejected = await self.plan(items)
-        pushes = _RepositoryPushes(plan, self._context, NoJournal())
+        return await self.preview_plan(*await self.plan(items))
+
+    async def preview_plan(self, plan: Plan, rejected: Iterable[ImageResult] = ()) -> PushPreview:
+        """What :meth:`push_plan` would send."""
+        repositories = _Repositories(plan, self._connections, NoJournal())
         answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
 
         async def ask(image: PlannedImage) -> None:
             try:
-                answers[image] = await (await pushes.get(image.repository)).available(image)
+                repository = await repositories.get(image.repository)
+                answers[image] = await repository.available(image)
             except AsyncpushError as exc:
                 answers[image] = exc
 
-        await for_each(plan.images(), self.options.images, ask)
-        return preview(plan, rejected, answers, self.options.part_size or ECR.part_bytes)
+        await self._each_registry(plan.images(), ask)
+        return preview(plan, rejected, answers, self.options)
 
-    async def _push_image(self, pushes: _RepositoryPushes, image: PlannedImage) -> None:
-        begin = time.monotonic()
-        tally = Tally()
-        error: AsyncpushError | None = None
-        status = ImageStatus.PUSHED
-        self._emit(pushes.started(image))
-        try:
-            repository = await pushes.get(image.repository)
-            await repository.push(image, tally)
-            if not tally.blobs_sent and not tally.manifests_sent:
-                status = ImageStatus.EXISTS
-        except AsyncpushError as exc:
-            error = exc.at(repository=str(image.repository))
-            passes = isinstance(exc, RefusedError) and self.options.on_refused == "warn"
-            status = ImageStatus.REFUSED if passes else ImageStatus.FAILED
-        self._finish(
-            ImageResult(
-                name=image.name,
-                reference=image.reference,
-                digest=image.root,
-                status=status,
-                bytes_sent=tally.bytes_sent,
-                blobs_sent=tally.blobs_sent,
-                blobs_existing=tally.blobs_existing,
-                seconds=time.monotonic() - begin,
-                error=error,
-            )
-        )
+    async def _push_image(self, repositories: _Repositories, image: PlannedImage) -> None:
+        self._emit(repositories.started(image))
+        push = self._image_push(repositories, image)
+        await push.run(lambda repository: repository.push(image, push.tally))
+        self._finish(push.result())
 
-    async def _context(self, registry: Registry) -> Context:
-        context, _ = await self._contexts.do(registry, partial(self._connect, registry))
-        return context
+    async def _release(self, plan: Plan, repositories: _Repositories, *, possible: bool) -> None:
+        pushes = [self._image_push(repositories, image) for image in plan.images()]
+        started: set[int] = set()
 
-    async def _connect(self, registry: Registry) -> Context:
-        """Open and authorize one registry's transport, before any byte goes there."""
-        transport = await self._stack.enter_async_context(
-            open_transport(
-                registry,
-                self.options.aws,
-                connections=self.options.connections,
-                hashing=self._hashing,
-                user_agent=self._user_agent,
-            )
-        )
-        paces = Paces(self.options.quotas)
-        context = Context(transport, self.options, self._limits, self._retrier, paces, self._emit)
-        self._paces[registry.host] = paces
-        try:
-            await context.call("GetAuthorizationToken", registry.host, transport.authorize)
-        except AccessDeniedError as exc:
-            # The native API needs no token, so this alone stops nothing.
-            self._emit(Warned(str(exc)))
-        return context
+        async def each(
+            some: Sequence[ImagePush], work: Callable[[ImagePush], Awaitable[None]]
+        ) -> None:
+            by_image = {id(push.image): push for push in some}
+
+            async def one(image: PlannedImage) -> None:
+                if id(image) not in started:
+                    started.add(id(image))
+                    self._emit(repositories.started(image))
+                await work(by_image[id(image)])
+
+            await self._each_registry([push.image for push in some], one)
+
+        release = Release(pushes, each, lambda push: self._finish(push.result()), self._emit)
+        await release.run(possible=possible, rollback=self.options.rollback)
+
+    def _image_push(self, repositories: _Repositories, image: PlannedImage) -> ImagePush:
+        opened = partial(repositories.get, image.repository)
+        return ImagePush(image, opened, self.options.on_refused == "warn")
+
+    async def _each_registry(
+        self, images: Iterable[PlannedImage], work: Callable[[PlannedImage], Awaitable[None]]
+    ) -> None:
+        """Do work on images, those of each registry in their order and at their own speed.
+
+        Images that go to several registries have their turns there at about the same time, so that
+        their blobs are read from disk once, and from the page cache after that.
+        """
+        queues: defaultdict[Registry, list[PlannedImage]] = defaultdict(list)
+        for image in images:
+            queues[image.repository.registry].append(image)
+        async with anyio.create_task_group() as tasks:
+            for queue in queues.values():
+                tasks.start_soon(for_each, queue, min(self.options.images, len(queue)), work)
 
     def _finish(self, result: ImageResult) -> None:
         self.report.images.append(result)
@@ -219,22 +197,17 @@ class Pusher:
             self._on_event(event)
 
 
-class _RepositoryPushes:
+class _Repositories:
     """The repositories of one push, opened when their first image has its turn."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        context_of: Callable[[Registry], Awaitable[Context]],
-        journal: NoJournal,
-    ) -> None:
+    def __init__(self, plan: Plan, connections: Connections, journal: NoJournal) -> None:
         self._plan = plan
-        self._context_of = context_of
+        self._connections = connections
         self._journal = journal
         self._opened: dict[Repository, RepositoryPush] = {}
 
     async def get(self, repository: Repository) -> RepositoryPush:
-        context = await self._context_of(repository.registry)
+        context = await self._connections.get(repository.registry)
         push = self._opened.get(repository)
         if push is None:
             push = RepositoryPush(self._plan.repositories[repository], context, self._journal)

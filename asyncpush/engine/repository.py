@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from asyncpush.engine.availability import Availability
 from asyncpush.engine.context import Context
-from asyncpush.engine.events import BlobExists, LayerComplete, ManifestCommitted
+from asyncpush.engine.events import (
+    BlobExists,
+    LayerComplete,
+    ManifestCommitted,
+    RepositoryCreated,
+)
 from asyncpush.engine.journal import NoJournal
+from asyncpush.engine.results import TagResult, TagStatus
 from asyncpush.engine.upload import BlobUpload
 from asyncpush.engine.work import Once, for_each
 from asyncpush.errors import (
@@ -20,6 +27,7 @@ from asyncpush.errors import (
     ManifestsNotFoundError,
     RefusedError,
     RegistryError,
+    RepositoryNotFoundError,
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
@@ -27,6 +35,8 @@ from asyncpush.registries.content import read_manifest
 
 # A manifest on its way stands in memory as bytes, as text, in the request's JSON, escaped there.
 _MANIFEST_COPIES = 5
+# Tags in one BatchGetImage (API reference: imageIds has 1 to 100).
+_TAGS_AT_ONCE = 100
 
 T = TypeVar("T")
 
@@ -39,6 +49,7 @@ class Tally:
     blobs_sent: int = 0
     blobs_existing: int = 0
     manifests_sent: int = 0
+    tags: dict[str, TagResult] = field(default_factory=dict)
 
 
 class RepositoryPush:
@@ -53,8 +64,11 @@ class RepositoryPush:
         self._emit = context.emit
         self._availability = Availability(self._ask)
         self._blobs: Once[Digest, bool] = Once()
-        self._manifests: Once[tuple[Digest, str | None], None] = Once()
+        self._manifests: Once[tuple[Digest, str | None], bool] = Once()
         self._by_digest: set[Digest] = set()
+        self._created: Once[str, None] = Once()
+        # What tags pointed to before an atomic push moved them, as far as that was asked.
+        self._previous: dict[str, Digest | None] = {}
 
     async def push(self, image: PlannedImage, tally: Tally) -> None:
         """Push one image: its blobs, then what it needs, then itself with its tags.
@@ -62,14 +76,71 @@ class RepositoryPush:
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
         await self._ensure_blobs(list(self._plan.blobs_of(image)), tally)
-        # A blob that was missing belies what the journal has of the manifests that name it.
-        remembered = not tally.blobs_sent
         for digest in image.manifests:
-            tags = image.tags if digest == image.root else ()
-            for tag in tags or (None,):
-                if remembered and await self._journal.is_committed(self._repository, digest, tag):
-                    continue
-                await self._ensure_manifest(self._plan.manifests[digest], tag, tally)
+            if digest != image.root or not image.tags:
+                await self._commit_once(digest, None, tally)
+        await self.move_tags(image, tally)
+
+    async def stage(self, image: PlannedImage, tally: Tally) -> None:
+        """Push one image by digest; its tags stay where they are.
+
+        :raises AsyncpushError: the first failure; what was done by then stays done.
+        """
+        await self._ensure_blobs(list(self._plan.blobs_of(image)), tally)
+        for digest in image.manifests:
+            await self._commit_once(digest, None, tally)
+
+    async def move_tags(self, image: PlannedImage, tally: Tally) -> None:
+        """Let an image's tags point to it; all that it needs is there.
+
+        :raises AsyncpushError: a tag cannot be moved; those before it have been.
+        """
+        for tag in image.tags:
+            await self._commit_once(image.root, tag, tally)
+
+    async def note_tags(self, tags: Sequence[str]) -> None:
+        """Ask and note what tags point to, so that they can be returned there.
+
+        :raises AccessDeniedError: ecr:BatchGetImage is not granted.
+        """
+        for i in range(0, len(tags), _TAGS_AT_ONCE):
+            batch = tags[i : i + _TAGS_AT_ONCE]
+            ask = partial(self._transport.tagged, self._repository.name, batch)
+            found = await self._call("BatchGetImage", ask)
+            noted = await self._journal.note_previous(
+                self._repository, {tag: found.get(tag) for tag in batch}
+            )
+            for tag, digest in noted.items():
+                self._previous[tag] = None if digest is None else Digest(digest)
+
+    def previous(self, tag: str) -> Digest | None:
+        """What a tag pointed to when :meth:`note_tags` asked."""
+        return self._previous.get(tag)
+
+    async def return_tag(self, tag: str) -> bool:
+        """Let a tag point again to what it pointed to before.
+
+        :return: False if it did not exist: a tag cannot be taken away with the calls of a push.
+        """
+        before = self._previous.get(tag)
+        if before is None:
+            return False
+        get = partial(self._transport.get_manifest, self._repository.name, before)
+        old = await self._call("BatchGetImage", get)
+        put = partial(
+            self._transport.put_manifest,
+            self._repository.name,
+            old.raw,
+            old.media_type,
+            old.digest,
+            tag,
+        )
+        # Already existing means that it points there.
+        with contextlib.suppress(ManifestExistsError):
+            await self._call("PutImage", put)
+        self._manifests.forget_where(lambda key: key[1] == tag)
+        await self._journal.note_manifest(self._repository, before, tag)
+        return True
 
     async def available(self, image: PlannedImage) -> dict[Digest, bool]:
         """Whether the repository has each of an image's blobs."""
@@ -115,16 +186,33 @@ class RepositoryPush:
         self._emit(LayerComplete(str(self._repository), digest, blob.size, upload.sent))
         return True
 
+    async def _commit_once(self, digest: Digest, tag: str | None, tally: Tally) -> None:
+        """Commit a manifest unless this run, or an earlier one of the job, has done so."""
+        # A blob that was missing belies what the journal has of the manifests that name it.
+        if not tally.blobs_sent and await self._journal.is_committed(self._repository, digest, tag):
+            if tag is not None:
+                tally.tags[tag] = self._tag_result(tag, TagStatus.MOVED_EARLIER)
+            return
+        existed = await self._ensure_manifest(self._plan.manifests[digest], tag, tally)
+        if tag is not None:
+            status = TagStatus.UNCHANGED if existed else TagStatus.MOVED
+            tally.tags[tag] = self._tag_result(tag, status)
+
+    def _tag_result(self, tag: str, status: TagStatus) -> TagResult:
+        return TagResult(tag, status, self._previous.get(tag))
+
     async def _ensure_manifest(
         self, manifest: PlannedManifest, tag: str | None, tally: Tally
-    ) -> None:
+    ) -> bool:
+        """Commit a manifest once; whether it was there before."""
         if tag is None and manifest.digest in self._by_digest:
-            return
-        await self._manifests.do(
+            return True
+        existed, _ = await self._manifests.do(
             (manifest.digest, tag), partial(self._commit, manifest, tag, tally)
         )
+        return existed
 
-    async def _commit(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> None:
+    async def _commit(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
         try:
             existed = await self._put_or_mend(manifest, tag, tally)
         except AsyncpushError as exc:
@@ -134,6 +222,7 @@ class RepositoryPush:
         await self._journal.note_manifest(self._repository, manifest.digest, tag)
         tally.manifests_sent += not existed
         self._emit(ManifestCommitted(str(self._repository), manifest.digest, tag, existed))
+        return existed
 
     async def _put_or_mend(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
         """Commit a manifest; what the registry has lost meanwhile is sent once more.
@@ -148,7 +237,7 @@ class RepositoryPush:
                 self._blobs.forget(digest)
             await self._ensure_blobs(manifest.blobs, tally)
         except ManifestsNotFoundError:
-            for digest in manifest.needs:
+            for digest in self._plan.needs_of(manifest):
                 self._by_digest.discard(digest)
                 self._manifests.forget((digest, None))
                 await self._ensure_manifest(self._plan.manifests[digest], None, tally)
@@ -180,4 +269,19 @@ class RepositoryPush:
         return await self._call("BatchCheckLayerAvailability", ask)
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await self._context.call(name, str(self._repository), call)
+        where = str(self._repository)
+        try:
+            return await self._context.call(name, where, call)
+        except RepositoryNotFoundError:
+            if self._context.options.create is None:
+                raise
+        await self._created.do(where, self._create)
+        return await self._context.call(name, where, call)
+
+    async def _create(self) -> None:
+        settings = self._context.options.create
+        assert settings is not None
+        where = str(self._repository)
+        create = partial(self._transport.create_repository, self._repository.name, settings)
+        await self._context.call("CreateRepository", where, create)
+        self._emit(RepositoryCreated(where))

@@ -18,8 +18,38 @@ class ImageStatus(StrEnum):
     """The registry had all of it."""
     REFUSED = "refused"
     """The registry does not take it, and the user let that pass."""
+    STAGED = "staged"
+    """All of it is in the registry, but an atomic push moved no tag, or moved them back."""
     FAILED = "failed"
     """It is not, or not wholly, in the registry."""
+
+
+class TagStatus(StrEnum):
+    """What became of a tag."""
+
+    MOVED = "moved"
+    """It points to the image now, and did not before."""
+    MOVED_EARLIER = "moved-earlier"
+    """As ``MOVED``, by an earlier run of the same job."""
+    UNCHANGED = "unchanged"
+    """It pointed to the image already."""
+    RETURNED = "returned"
+    """It had been moved, and points again to what it pointed to before."""
+    NOT_MOVED = "not-moved"
+    """It was left as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagResult:
+    """What became of one tag; ``previous`` is the digest that it had, where that was asked."""
+
+    tag: str
+    status: TagStatus
+    previous: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready data."""
+        return {"tag": self.tag, "status": str(self.status), "previous": self.previous}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +69,7 @@ class ImageResult:
     blobs_existing: int = 0
     seconds: float = 0.0
     error: AsyncpushError | None = None
+    tags: tuple[TagResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
@@ -52,6 +83,7 @@ class ImageResult:
             "blobs_existing": self.blobs_existing,
             "seconds": round(self.seconds, 3),
             "error": self.error.to_dict() if self.error else None,
+            "tags": [tag.to_dict() for tag in self.tags],
         }
 
 
@@ -82,6 +114,11 @@ class PushReport:
     def ok(self) -> bool:
         """Whether the push came to its end and no image failed."""
         return self.complete and not self.failed
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether everything was there before."""
+        return self.ok and self.count(ImageStatus.EXISTS) == len(self.images)
 
     @property
     def only_credentials_failed(self) -> bool:

@@ -38,7 +38,9 @@ def cut(plan: Plan, count: int) -> list[Shard]:
     """
     shards = [Plan() for _ in range(count)]
     loads = [0] * count
-    heaviest_first = sorted(plan.repositories.values(), key=lambda r: (-_weight(r), str(r.repository)))
+    heaviest_first = sorted(
+        plan.repositories.values(), key=lambda r: (-_weight(r), str(r.repository))
+    )
     for repository in heaviest_first:
         lightest = min(range(count), key=lambda i: (loads[i], i))
         loads[lightest] += _weight(repository)

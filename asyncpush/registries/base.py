@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from asyncpush.oci.digest import Digest
 from asyncpush.registries.content import BlobReader
@@ -20,6 +20,31 @@ class UploadSession:
 
     id: str
     part_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedManifest:
+    """A manifest as a registry gives it back."""
+
+    digest: Digest
+    media_type: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositorySettings:
+    """How a repository is created (API reference, CreateRepository).
+
+    :param mutability: whether its tags may move.
+    :param encryption: who encrypts its layers.
+    :param kms_key: a KMS key's ARN or id; None is AWS's own key for ECR.
+    :param tags: tags of the repository as an AWS resource.
+    """
+
+    mutability: Literal["MUTABLE", "IMMUTABLE"] = "MUTABLE"
+    encryption: Literal["AES256", "KMS", "KMS_DSSE"] = "AES256"
+    kms_key: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport(Protocol):
@@ -88,5 +113,20 @@ class Transport(Protocol):
         :raises BlobsNotFoundError: the repository lacks blobs that it names.
         :raises ManifestsNotFoundError: the repository lacks manifests that it names.
         :raises RefusedError: the registry does not take such a manifest.
+        """
+        ...
+
+    async def create_repository(self, repository: str, settings: RepositorySettings) -> None:
+        """Create a repository; one that is there already stays as it is."""
+        ...
+
+    async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
+        """What at most 100 tags point to; tags that do not exist are left out."""
+        ...
+
+    async def get_manifest(self, repository: str, digest: Digest) -> TaggedManifest:
+        """Read a manifest back.
+
+        :raises ManifestsNotFoundError: the repository does not have it.
         """
         ...

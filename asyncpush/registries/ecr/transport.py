@@ -1,4 +1,4 @@
-"""The six calls of a push over ECR's own API."""
+"""The six calls of a push over ECR's own API, and three that a user may ask for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from asyncpush.errors import (
+    ManifestsNotFoundError,
     PartOutOfOrderError,
     RegistryError,
     TransientError,
@@ -18,7 +19,7 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
-from asyncpush.registries.base import UploadSession
+from asyncpush.registries.base import RepositorySettings, TaggedManifest, UploadSession
 from asyncpush.registries.content import BlobReader
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
@@ -152,6 +153,52 @@ class EcrTransport:
                 imageDigest=digest,
                 **({"imageTag": tag} if tag else {}),
             )
+
+    async def create_repository(self, repository: str, settings: RepositorySettings) -> None:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        encryption: dict[str, str] = {"encryptionType": settings.encryption}
+        if settings.kms_key is not None:
+            encryption["kmsKey"] = settings.kms_key
+        try:
+            with self._translating("CreateRepository", repository):
+                await self._client.create_repository(
+                    **self._names(repository),
+                    imageTagMutability=settings.mutability,
+                    encryptionConfiguration=encryption,
+                    tags=[{"Key": key, "Value": value} for key, value in settings.tags.items()],
+                )
+        except RegistryError as exc:
+            if exc.where.get("error") != "RepositoryAlreadyExistsException":
+                raise
+
+    async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        images = await self._batch_get_image(repository, [{"imageTag": tag} for tag in tags])
+        return {
+            image["imageId"]["imageTag"]: Digest(image["imageId"]["imageDigest"])
+            for image in images
+            if "imageTag" in image["imageId"]
+        }
+
+    async def get_manifest(self, repository: str, digest: Digest) -> TaggedManifest:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        images = await self._batch_get_image(repository, [{"imageDigest": digest}])
+        if not images:
+            raise ManifestsNotFoundError(
+                "the repository does not have this image any more",
+                repository=f"{self._registry.host}/{repository}",
+                digest=digest,
+            )
+        raw = images[0]["imageManifest"].encode()
+        return TaggedManifest(digest, images[0]["imageManifestMediaType"], raw)
+
+    async def _batch_get_image(
+        self, repository: str, ids: Sequence[dict[str, str]]
+    ) -> list[dict[str, Any]]:
+        with self._translating("BatchGetImage", repository):
+            answer = await self._client.batch_get_image(**self._names(repository), imageIds=ids)
+        images: list[dict[str, Any]] = answer.get("images", [])
+        return images
 
     def _names(self, repository: str) -> dict[str, str]:
         return {"registryId": self._registry.account, "repositoryName": repository}

@@ -1,0 +1,166 @@
+"""The options that all commands share that push, and the PushOptions that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asyncpush.engine.options import PushOptions
+from asyncpush.errors import UsageError
+from asyncpush.plan.limits import MIB
+
+_DEFAULTS = PushOptions()
+
+_BOUNDS = (
+    ("images", "images in flight to each registry"),
+    ("layers", "layers in flight to each registry, over all images"),
+    ("parts", "part uploads in flight to each registry, over all layers"),
+    ("connections", "open connections to each registry"),
+    ("attempts", "how often a call is tried"),
+)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the engine; :func:`push_options` reads them."""
+    options = [
+        click.option(
+            f"--{name}",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help=f"{text[0].upper()}{text[1:]}. [default: {getattr(_DEFAULTS, name)}]",
+        )
+        for name, text in _BOUNDS
+    ]
+    options += [
+        click.option(
+            "--memory",
+            type=click.IntRange(min=1),
+            metavar="MIB",
+            help=f"MiB of buffers for all that is in flight. [default: {_DEFAULTS.memory // MIB}]",
+        ),
+        click.option(
+            "--part-size",
+            type=click.FloatRange(min=5, max=20),
+            metavar="MIB",
+            help="MiB of a part, 5 to 20; default: what the registry asks for.",
+        ),
+        click.option(
+            "--quota",
+            "quotas",
+            multiple=True,
+            metavar="CALL=RATE",
+            help="Calls a second, such as PutImage=50; default: ECR's published quotas."
+            " Repeatable.",
+        ),
+        click.option(
+            "--include-foreign",
+            is_flag=True,
+            help="Upload foreign (non-distributable) layers, too.",
+        ),
+        click.option(
+            "--on-refused",
+            type=click.Choice(["fail", "warn"]),
+            help="When the registry does not take an artifact or an empty blob. [default: fail]",
+        ),
+        click.option(
+            "--atomic",
+            is_flag=True,
+            help="Push everything by digest first; move the tags when all of it is there.",
+        ),
+        click.option(
+            "--rollback",
+            is_flag=True,
+            help="With --atomic: if a tag cannot be moved, return those that moved"
+            " (takes ecr:BatchGetImage).",
+        ),
+        click.option(
+            "--create-repositories",
+            is_flag=True,
+            help="Create repositories that are missing (takes ecr:CreateRepository).",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is noted and shown; :class:`Output` holds them."""
+    options = [
+        click.option(
+            "--journal",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Where to note what is needed to go on after a kill; default: one for each job,"
+            " in $XDG_STATE_HOME/asyncpush. It goes when all is pushed.",
+        ),
+        click.option(
+            "--no-journal", is_flag=True, help="Note nothing; half-sent layers begin again."
+        ),
+        click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing."),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Also show layers, manifests and retries."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What :func:`output_options` were given."""
+
+    journal: Path | None
+    no_journal: bool
+    dry_run: bool
+    as_json: bool
+    verbose: bool
+    quiet: bool
+
+    @classmethod
+    def of(cls, flags: Mapping[str, Any]) -> Output:
+        """Read them from a command's parameters.
+
+        :raises UsageError: two of them exclude each other.
+        """
+        output = cls(**{name: flags[name] for name in cls.__dataclass_fields__})
+        if output.quiet and output.verbose:
+            raise UsageError("--quiet and --verbose exclude each other")
+        if output.journal and output.no_journal:
+            raise UsageError("--journal and --no-journal exclude each other")
+        return output
+
+
+def push_options(flags: Mapping[str, Any], **base: Any) -> PushOptions:
+    """The engine's options as a command line gives them.
+
+    :param flags: the command's parameters; those that were not given change nothing.
+    :param base: fields of PushOptions that come from elsewhere.
+    :raises UsageError: one of them cannot be meant.
+    """
+    given = {name: flags[name] for name, _ in _BOUNDS}
+    given["on_refused"] = flags["on_refused"]
+    if flags["memory"] is not None:
+        given["memory"] = flags["memory"] * MIB
+    if flags["part_size"] is not None:
+        given["part_size"] = round(flags["part_size"] * MIB)
+    for name in ("include_foreign", "atomic", "rollback"):
+        given[name] = flags[name] or None
+    if flags["quotas"]:
+        given["quotas"] = dict(map(_parse_quota, flags["quotas"]))
+    return PushOptions(**{**base, **{k: v for k, v in given.items() if v is not None}})
+
+
+def _parse_quota(text: str) -> tuple[str, float]:
+    call, _, rate = text.partition("=")
+    try:
+        return call, float(rate)
+    except ValueError:
+        raise UsageError(f"{text!r} is no quota", advice="write PutImage=50") from None

@@ -1,0 +1,139 @@
+"""One push from the command line: its view, its journal, its report, its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from asyncpush.cli.exitcodes import ExitCode, exit_code
+from asyncpush.cli.options import Output
+from asyncpush.cli.output import print_error, print_json, print_preview, print_summary
+from asyncpush.cli.progress import Lines, LiveView, View
+from asyncpush.cli.run import run
+from asyncpush.engine.events import Warned
+from asyncpush.engine.journal import default_path, open_journal, remove_journal
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.preview import PushPreview
+from asyncpush.engine.pusher import Pusher
+from asyncpush.engine.results import ImageResult
+from asyncpush.errors import UsageError
+from asyncpush.plan.graph import Plan
+from asyncpush.plan.items import PushItem
+from asyncpush.plan.shards import Shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a command pushes.
+
+    :param items: what goes where.
+    :param title: what people call it.
+    :param fingerprint: what makes it the same job when the command is given again.
+    :param strict: whether a source or target that cannot be meant stops all of it.
+    :param shard: makes one machine's part of the plan; None is all of it.
+    :param whole: False if only a part of the job is pushed, so that its journal must stay.
+    """
+
+    items: Callable[[], Iterable[PushItem]]
+    title: str
+    fingerprint: str
+    strict: bool = False
+    shard: Callable[[Plan], Shard] | None = None
+    whole: bool = True
+
+
+def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
+    """Push, or show what would be pushed."""
+    if output.dry_run:
+        return _preview(task, options, output)
+    view = choose_view(
+        Console(file=sys.stderr), verbose=output.verbose, quiet=output.quiet or output.as_json
+    )
+    pusher = Pusher(options, on_event=view.show)
+    journal = None if output.no_journal else output.journal or _default_journal(task, view)
+    stopped: list[ExitCode] = []
+
+    async def work() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            notes = None
+            if journal is not None:
+                notes = await stack.enter_async_context(
+                    open_journal(journal, task.fingerprint, task.title)
+                )
+            await stack.enter_async_context(pusher)
+            plan, rejected = await pusher.plan(task.items())
+            if code := _refuse(task, options, rejected):
+                stopped.append(code)
+                return
+            shard = task.shard(plan) if task.shard else Shard(plan, {})
+            await pusher.push_plan(shard.plan, rejected, journal=notes, sharing=shard.sharing)
+
+    with view:
+        run(work)
+    if stopped:
+        return stopped[0]
+    if journal is not None and pusher.report.ok and task.whole:
+        remove_journal(journal)
+    if output.as_json:
+        print_json(pusher.report.to_dict())
+    elif not output.quiet:
+        print_summary(pusher.report)
+    return exit_code(pusher.report)
+
+
+def choose_view(console: Console, *, verbose: bool, quiet: bool) -> View:
+    """The view that fits where standard error goes."""
+    if console.is_terminal and not quiet:
+        return LiveView(console, verbose=verbose)
+    return Lines(console, verbose=verbose, quiet=quiet)
+
+
+def _refuse(task: Task, options: PushOptions, rejected: list[ImageResult]) -> ExitCode | None:
+    """Stop before anything is sent where the job itself is wrong, or nothing could come of it."""
+    wrong = [result for result in rejected if isinstance(result.error, UsageError)]
+    if not task.strict:
+        wrong = []
+    if not wrong and not (options.atomic and rejected):
+        return None
+    for result in rejected:
+        print_error(f"{result.name} -> {result.reference}: {result.error}")
+    print_error("nothing was sent: all of the job must be right before any of it is pushed")
+    return ExitCode.USAGE if wrong else ExitCode.FAILED
+
+
+def _default_journal(task: Task, view: View) -> Path | None:
+    """The job's own journal; where its folder cannot be had, a push does without."""
+    path = default_path(task.fingerprint)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        view.show(Warned(f"no journal is kept: {path.parent}: {exc.strerror}"))
+        return None
+    return path
+
+
+def _preview(task: Task, options: PushOptions, output: Output) -> ExitCode:
+    previews: list[PushPreview] = []
+
+    async def work() -> None:
+        async with Pusher(options) as pusher:
+            plan, rejected = await pusher.plan(task.items())
+            shard = task.shard(plan) if task.shard else Shard(plan, {})
+            previews.append(await pusher.preview_plan(shard.plan, rejected))
+
+    if not run(work):
+        return ExitCode.INTERRUPTED
+    (preview,) = previews
+    if output.as_json:
+        print_json(preview.to_dict())
+    else:
+        print_preview(preview)
+    if task.strict and any(isinstance(r.error, UsageError) for r in preview.rejected):
+        return ExitCode.USAGE
+    bad = preview.rejected or any(image.error for image in preview.images)
+    return ExitCode.FAILED if bad else ExitCode.OK

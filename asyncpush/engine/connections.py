@@ -1,0 +1,95 @@
+"""One transport for each registry of a push, with credentials, bounds and paces of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+import anyio
+
+from asyncpush.engine.context import Context, Health, Limits
+from asyncpush.engine.events import EventSink, Warned
+from asyncpush.engine.options import PushOptions
+from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
+from asyncpush.engine.retry import Retrier
+from asyncpush.engine.work import ByteLimiter, Once
+from asyncpush.errors import AccessDeniedError
+from asyncpush.plan.reference import Registry
+from asyncpush.registries.ecr.transport import open_transport
+
+
+class Connections:
+    """Opens each registry when its first image has its turn; what fails there stays there.
+
+    :param options: bounds, credentials, quotas.
+    :param emit: told of retries and warnings.
+    """
+
+    def __init__(self, options: PushOptions, emit: EventSink) -> None:
+        self._options = options
+        self._emit = emit
+        self._stack = contextlib.AsyncExitStack()
+        self._memory = ByteLimiter(options.memory)
+        self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
+        # Hashing is the one piece of work that fills a processor.
+        self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        self._contexts: Once[Registry, Context] = Once()
+        self._paces: dict[Registry, Paces] = {}
+        self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
+        self.sharing: Mapping[Registry, int] = {}
+        """How many machines share each registry's quotas, where that is more than this one."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._stack.aclose()
+
+    async def get(self, registry: Registry) -> Context:
+        """A registry's surroundings, connected and authorized.
+
+        :raises RegistryError: it cannot be reached, or does not accept the credentials.
+        """
+        context, _ = await self._contexts.do(registry, partial(self._connect, registry))
+        return context
+
+    def forgive(self) -> None:
+        """Let registries that could not be connected to be tried again."""
+        self._contexts.forgive()
+
+    def calls(self) -> dict[str, dict[str, Any]]:
+        """By registry and call: how often it was made and throttled, its quota, its rate."""
+        return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+
+    async def _connect(self, registry: Registry) -> Context:
+        """Open and authorize one registry's transport, before any byte goes there."""
+        settings = self._options.settings(registry)
+        transport = await self._stack.enter_async_context(
+            open_transport(
+                registry,
+                settings.aws,
+                connections=self._options.connections,
+                hashing=self._hashing,
+                user_agent=self._user_agent,
+            )
+        )
+        share = self.sharing.get(registry, 1)
+        quotas = {**PUBLISHED_QUOTAS, **settings.quotas}
+        paces = Paces({call: rate / share for call, rate in quotas.items()})
+        limits = Limits(
+            layers=anyio.CapacityLimiter(self._options.layers),
+            parts=anyio.CapacityLimiter(self._options.parts),
+            memory=self._memory,
+        )
+        context = Context(
+            transport, self._options, limits, self._retrier, paces, self._emit, Health()
+        )
+        self._paces[registry] = paces
+        try:
+            await context.call("GetAuthorizationToken", registry.host, transport.authorize)
+        except AccessDeniedError as exc:
+            # The native API needs no token, so this alone stops nothing.
+            self._emit(Warned(str(exc)))
+        return context

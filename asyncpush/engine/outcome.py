@@ -1,0 +1,60 @@
+"""One image on its way, in one phase or several, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from asyncpush.engine.repository import RepositoryPush, Tally
+from asyncpush.engine.results import ImageResult, ImageStatus
+from asyncpush.errors import AsyncpushError, RefusedError
+from asyncpush.plan.graph import PlannedImage
+
+
+@dataclass(slots=True)
+class ImagePush:
+    """An image, what it caused to be sent, and how it stands.
+
+    :param image: the image.
+    :param repository: opens, or has open, the repository that it goes to.
+    :param lenient: whether a registry that refuses it does not make it a failure.
+    """
+
+    image: PlannedImage
+    repository: Callable[[], Awaitable[RepositoryPush]]
+    lenient: bool
+    tally: Tally = field(default_factory=Tally)
+    status: ImageStatus = ImageStatus.FAILED
+    error: AsyncpushError | None = None
+    seconds: float = 0.0
+
+    async def run(self, work: Callable[[RepositoryPush], Awaitable[None]]) -> None:
+        """Do a phase's work; a failure becomes the image's own."""
+        begin = time.monotonic()
+        try:
+            await work(await self.repository())
+        except AsyncpushError as exc:
+            self.error = exc.at(repository=str(self.image.repository))
+            passes = self.lenient and isinstance(exc, RefusedError)
+            self.status = ImageStatus.REFUSED if passes else ImageStatus.FAILED
+        else:
+            sent = self.tally.blobs_sent or self.tally.manifests_sent
+            self.status = ImageStatus.PUSHED if sent else ImageStatus.EXISTS
+        finally:
+            self.seconds += time.monotonic() - begin
+
+    def result(self) -> ImageResult:
+        """What came of it."""
+        return ImageResult(
+            name=self.image.name,
+            reference=self.image.reference,
+            digest=self.image.root,
+            status=self.status,
+            bytes_sent=self.tally.bytes_sent,
+            blobs_sent=self.tally.blobs_sent,
+            blobs_existing=self.tally.blobs_existing,
+            seconds=self.seconds,
+            error=self.error,
+            tags=tuple(self.tally.tags.values()),
+        )
