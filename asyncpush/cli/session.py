@@ -23,7 +23,7 @@ from asyncpush.engine.pusher import Pusher
 from asyncpush.engine.results import ImageResult
 from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
-from asyncpush.plan.items import PushItem
+from asyncpush.plan.items import Item
 from asyncpush.plan.shards import Shard
 
 
@@ -36,15 +36,17 @@ class Task:
     :param fingerprint: what makes it the same job when the command is given again.
     :param strict: whether a source or target that cannot be meant stops all of it.
     :param shard: makes one machine's part of the plan; None is all of it.
+    :param nothing_to_do: the exit code when everything was there before.
     :param whole: False if only a part of the job is pushed, so that its journal must stay.
     """
 
-    items: Callable[[], Iterable[PushItem]]
+    items: Callable[[], Iterable[Item]]
     title: str
     fingerprint: str
     strict: bool = False
     shard: Callable[[Plan], Shard] | None = None
     whole: bool = True
+    nothing_to_do: ExitCode = ExitCode.OK
 
 
 def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
@@ -83,6 +85,8 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
         print_json(pusher.report.to_dict())
     elif not output.quiet:
         print_summary(pusher.report)
+    if pusher.report.nothing_to_do:
+        return task.nothing_to_do
     return exit_code(pusher.report)
 
 

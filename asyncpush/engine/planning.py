@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 
 import anyio.to_thread
@@ -14,15 +13,13 @@ from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.layout import Layout
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
-from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
+from asyncpush.plan.items import Item, ResolvedEntry
 
 # Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
 _CHUNK = 64
 
 
-async def plan_items(
-    items: Iterable[PushItem], options: PushOptions
-) -> tuple[Plan, list[ImageResult]]:
+async def plan_items(items: Iterable[Item], options: PushOptions) -> tuple[Plan, list[ImageResult]]:
     """Plan items.
 
     :return: the plan, and a failed result for whatever cannot be pushed.
@@ -51,31 +48,33 @@ def planned(plan: Plan, images: int) -> PushPlanned:
 
 
 def _plan_items(
-    items: Iterable[PushItem], planner: Planner, rejected: list[ImageResult]
+    items: Iterable[Item], planner: Planner, rejected: list[ImageResult]
 ) -> Iterator[None]:
     """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
     layouts: dict[str, Layout] = {}
     for item in items:
         try:
-            for resolved in resolve(item, layouts):
-                tags: tuple[str, ...] = ()
-                try:
-                    tags = resolved.tags()
-                    planner.add(resolved.layout, resolved.entry, resolved.repository, tags)
-                except AsyncpushError as exc:
-                    rejected.append(_rejected_entry(resolved, tags, exc))
+            for resolved in item.resolve(layouts):
+                if (result := _plan_entry(resolved, planner)) is not None:
+                    rejected.append(result)
                 yield
         except AsyncpushError as exc:
-            name = os.fspath(item.source)
-            rejected.append(ImageResult(name, item.target, "", ImageStatus.FAILED, error=exc))
+            rejected.append(ImageResult(item.label, item.target, "", ImageStatus.FAILED, error=exc))
             yield
 
 
-def _rejected_entry(
-    resolved: ResolvedEntry, tags: tuple[str, ...], error: AsyncpushError
-) -> ImageResult:
-    image = PlannedImage(resolved.name, resolved.repository, resolved.entry.digest, tags)
-    return ImageResult(image.name, image.reference, image.root, ImageStatus.FAILED, error=error)
+def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None:
+    """Plan one entry; a failed result if it cannot be pushed."""
+    reference, digest = resolved.target, str(resolved.entry.digest)
+    try:
+        chosen = resolved.chosen()
+        digest = str(chosen.digest)
+        repository, tags = resolved.destination()
+        reference = PlannedImage(resolved.name, repository, chosen.digest, tags).reference
+        planner.add(resolved.layout, chosen, repository, tags)
+    except AsyncpushError as exc:
+        return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=exc)
+    return None
 
 
 def _advance(steps: Iterator[None]) -> bool:

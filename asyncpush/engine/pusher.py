@@ -24,7 +24,7 @@ from asyncpush.engine.work import for_each
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
-from asyncpush.plan.items import PushItem
+from asyncpush.plan.items import Item
 from asyncpush.plan.reference import Registry, Repository
 
 _CLOSE_SECONDS = 2.0
@@ -63,7 +63,7 @@ class Pusher:
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._connections.aclose()
 
-    async def plan(self, items: Iterable[PushItem]) -> tuple[Plan, list[ImageResult]]:
+    async def plan(self, items: Iterable[Item]) -> tuple[Plan, list[ImageResult]]:
         """Read the sources and plan what goes where; asks no registry.
 
         :param items: what to push.
@@ -71,7 +71,7 @@ class Pusher:
         """
         return await plan_items(items, self.options)
 
-    async def push(self, items: Iterable[PushItem], journal: NoJournal | None = None) -> PushReport:
+    async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
 
         When this is cancelled, ``report`` holds what was done by then.
@@ -117,7 +117,7 @@ class Pusher:
             report.calls = self._connections.calls()
         return report
 
-    async def preview(self, items: Iterable[PushItem]) -> PushPreview:
+    async def preview(self, items: Iterable[Item]) -> PushPreview:
         """What :meth:`push` would send: plans, and asks the registries which blobs they have.
 
         :param items: what would be pushed.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError, printable
 from asyncpush.oci.descriptor import Descriptor
@@ -29,44 +31,128 @@ class PushItem:
     target: str
     platform: str | None = None
 
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return os.fspath(self.source)
 
-@dataclass(frozen=True, slots=True)
-class ResolvedEntry:
-    """An entry of an opened layout and where it goes.
+    def resolve(self, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:
+        """See :class:`Item`."""
+        return resolve(self, layouts)
 
-    ``tag`` is the target's own; without one, ``named`` tells that the entry's name gives the tag.
-    """
 
-    layout: Layout
-    entry: Descriptor
-    repository: Repository
-    tag: str | None
-    named: bool
+class Item(Protocol):
+    """Something that gives entries of a layout, and where each goes."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Where it goes, for an error that concerns all of it."""
+        ...
+
+    def resolve(self, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:
+        """Open the layout and choose the entries that are meant.
+
+        :param layouts: layouts that are open already, by directory.
+        :raises AsyncpushError: the source cannot be read, or source and target do not fit.
+        """
+        ...
+
+
+class ResolvedEntry(ABC):
+    """An entry of an opened layout on its way to one repository."""
+
+    __slots__ = ("entry", "layout")
+
+    def __init__(self, layout: Layout, entry: Descriptor) -> None:
+        self.layout = layout
+        self.entry = entry
 
     @property
     def name(self) -> str:
         """What people call the entry."""
         return printable(self.entry.ref_name or self.entry.digest)
 
-    def tags(self) -> tuple[str, ...]:
-        """The tags that the entry gets: one, or none if it goes by digest alone.
+    @property
+    @abstractmethod
+    def target(self) -> str:
+        """Where it goes, for an error before :meth:`destination` is known."""
 
-        :raises UsageError: its name gives the tag, and cannot.
+    @abstractmethod
+    def chosen(self) -> Descriptor:
+        """The manifest that is pushed: the entry itself, or one image of it.
+
+        :raises AsyncpushError: the entry has no such image.
         """
-        if self.tag is not None:
-            return (self.tag,)
-        name = self.entry.ref_name
-        if not self.named or not name:
-            return ()
-        # A name is a tag, or a whole reference that ends in one.
-        for tag in (name, name.partition("@")[0].rpartition(":")[2]):
-            if is_tag(tag):
-                return (tag,)
-        raise UsageError(
-            f"the entry's name {name!r} is no tag that ECR takes",
-            advice="give the target a tag, or choose the entry by digest to push it untagged",
-            digest=self.entry.digest,
-        )
+
+    @abstractmethod
+    def destination(self) -> tuple[Repository, tuple[str, ...]]:
+        """The repository and the tags that it gets: none if it goes by digest alone.
+
+        :raises AsyncpushError: what the tags or the repository are made from cannot make them.
+        """
+
+
+class _PushEntry(ResolvedEntry):
+    """An entry of a PushItem; ``named`` tells that its name gives the tag if ``tag`` is None."""
+
+    __slots__ = ("_named", "_repository", "_tag")
+
+    def __init__(
+        self,
+        layout: Layout,
+        entry: Descriptor,
+        repository: Repository,
+        tag: str | None,
+        *,
+        named: bool,
+    ) -> None:
+        super().__init__(layout, entry)
+        self._repository = repository
+        self._tag = tag
+        self._named = named
+
+    @property
+    def target(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return f"{self._repository}@{self.entry.digest}"
+
+    def chosen(self) -> Descriptor:
+        """See :class:`ResolvedEntry`."""
+        return self.entry
+
+    def destination(self) -> tuple[Repository, tuple[str, ...]]:
+        """See :class:`ResolvedEntry`.
+
+        :raises UsageError: the entry's name gives the tag, and cannot.
+        """
+        if self._tag is not None:
+            return self._repository, (self._tag,)
+        if not self._named or not self.entry.ref_name:
+            return self._repository, ()
+        tag = tag_of(self.entry)
+        if tag is None:
+            raise UsageError(
+                f"the entry's name {self.entry.ref_name!r} is no tag that ECR takes",
+                advice="give the target a tag, or choose the entry by digest to push it untagged",
+                digest=self.entry.digest,
+            )
+        return self._repository, (tag,)
+
+
+def tag_of(entry: Descriptor) -> str | None:
+    """The tag that an entry's name is, or ends in if it is a whole reference."""
+    name = entry.ref_name
+    if not name:
+        return None
+    for tag in (name, name.partition("@")[0].rpartition(":")[2]):
+        if is_tag(tag):
+            return tag
+    return None
 
 
 def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -102,7 +188,7 @@ def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntr
     entries = choose_entries(layout, selector or reference.digest)
     if item.platform is not None:
         platform = parse_platform(item.platform)
-        entries = [_renamed(for_platform(layout, e, platform), e) for e in entries]
+        entries = [renamed(for_platform(layout, e, platform), e) for e in entries]
     if reference.digest is not None and any(e.digest != reference.digest for e in entries):
         raise UsageError(
             f"the target's digest is not the entry's, {entries[0].digest}",
@@ -118,7 +204,7 @@ def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntr
     # Whoever chooses by digest has said which image, and nothing of a tag.
     named = not _is_digest(selector) and reference.digest is None
     for entry in entries:
-        yield ResolvedEntry(layout, entry, reference.repository, reference.tag, named)
+        yield _PushEntry(layout, entry, reference.repository, reference.tag, named=named)
 
 
 def choose_entries(layout: Layout, selector: str | None) -> list[Descriptor]:
@@ -135,7 +221,7 @@ def choose_entries(layout: Layout, selector: str | None) -> list[Descriptor]:
     return list(layout.entries)
 
 
-def _renamed(chosen: Descriptor, entry: Descriptor) -> Descriptor:
+def renamed(chosen: Descriptor, entry: Descriptor) -> Descriptor:
     """A platform's image goes by the name of the index that it was chosen from."""
     if chosen is entry:
         return chosen

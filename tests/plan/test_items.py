@@ -71,11 +71,11 @@ def test_an_entrys_name_gives_its_tag(
 ) -> None:
     image = writer.entry(writer.image([]), name)
     (entry,) = resolved(writer.close())
-    assert entry.tags() == tags
+    assert entry.destination()[1] == tags
     assert entry.name == (name or image["digest"])
-    assert str(entry.repository) == TARGET
+    assert str(entry.destination()[0]) == TARGET
     (entry,) = resolved(writer.root, f"{TARGET}:chosen")
-    assert entry.tags() == ("chosen",)
+    assert entry.destination()[1] == ("chosen",)
 
 
 @pytest.mark.parametrize("name", ["registry:5000/alpine", "docker.io/alpine", "v" * 301, "my app"])
@@ -86,17 +86,17 @@ def test_a_name_that_is_no_tag_is_an_error_unless_a_tag_or_digest_is_given(
     root = writer.close()
     (entry,) = resolved(root)
     with pytest.raises(UsageError, match="is no tag that ECR takes"):
-        entry.tags()
-    assert [e.tags() for e in resolved(root, f"{TARGET}:v1")] == [("v1",)]
-    assert [e.tags() for e in resolved(f"{root}@{image['digest']}")] == [()]
+        entry.destination()[1]
+    assert [e.destination()[1] for e in resolved(root, f"{TARGET}:v1")] == [("v1",)]
+    assert [e.destination()[1] for e in resolved(f"{root}@{image['digest']}")] == [()]
 
 
 def test_a_whole_layout_is_meant_without_a_selector(writer: LayoutWriter) -> None:
     for n in range(3):
         writer.entry(writer.image([], config={"n": n}), f"v{n}")
     root = writer.close()
-    assert [e.tags() for e in resolved(root)] == [("v0",), ("v1",), ("v2",)]
-    assert [e.tags() for e in resolved(f"{root}:v1")] == [("v1",)]
+    assert [e.destination()[1] for e in resolved(root)] == [("v0",), ("v1",), ("v2",)]
+    assert [e.destination()[1] for e in resolved(f"{root}:v1")] == [("v1",)]
     with pytest.raises(UsageError, match="one tag, and 3 entries want it"):
         resolved(root, f"{TARGET}:one")
 
@@ -105,7 +105,7 @@ def test_one_tag_suits_an_image_with_several_names(writer: LayoutWriter) -> None
     image = writer.image([])
     for name in ("v1", "latest"):
         writer.entry(image, name)
-    assert {e.tags() for e in resolved(writer.close(), f"{TARGET}:one")} == {("one",)}
+    assert {e.destination()[1] for e in resolved(writer.close(), f"{TARGET}:one")} == {("one",)}
 
 
 def test_a_digest_in_the_target_chooses_the_entry(writer: LayoutWriter) -> None:
@@ -115,7 +115,7 @@ def test_a_digest_in_the_target_chooses_the_entry(writer: LayoutWriter) -> None:
     root, digest = writer.close(), image["digest"]
     for source in (root, f"{root}@{digest}"):
         (entry,) = resolved(source, f"{TARGET}@{digest}")
-        assert (entry.entry.digest, entry.tags()) == (digest, ())
+        assert (entry.entry.digest, entry.destination()[1]) == (digest, ())
     with pytest.raises(UsageError, match="target's digest is not the entry's"):
         resolved(f"{root}:other", f"{TARGET}@{digest}")
 
@@ -127,7 +127,7 @@ def test_a_platforms_image_goes_by_the_indexs_name(writer: LayoutWriter) -> None
     ]
     writer.entry(writer.index(images), "v1")
     (entry,) = resolved(writer.close(), platform="linux/arm64")
-    assert (entry.entry.digest, entry.tags()) == (images[1]["digest"], ("v1",))
+    assert (entry.entry.digest, entry.destination()[1]) == (images[1]["digest"], ("v1",))
     with pytest.raises(EntryNotFoundError, match="linux/s390x"):
         resolved(writer.root, platform="linux/s390x")
 

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import (
+    AioAssumeRoleCredentialFetcher,
+    AioDeferredRefreshableCredentials,
+)
 from aiobotocore.session import AioSession
+from botocore.exceptions import NoCredentialsError
 
 from asyncpush.errors import UsageError
 from asyncpush.plan.reference import Registry
@@ -26,6 +31,9 @@ class AwsOptions:
     :param access_key_id: an access key, with its secret and, if it has one, its session token;
         None looks for credentials in all the places named above.
     :param profile: a profile of the shared configuration.
+    :param role_arn: a role to assume with those credentials; its own are renewed before they
+        expire.
+    :param external_id: what the role's trust policy asks for (STS, AssumeRole).
     :param endpoint_url: the ECR API's address, such as that of a local registry.
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait for the next bytes of an answer.
@@ -35,9 +43,44 @@ class AwsOptions:
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     profile: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
     endpoint_url: str | None = None
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
+
+
+def _keys(aws: AwsOptions) -> dict[str, str | None]:
+    return {
+        "aws_access_key_id": aws.access_key_id,
+        "aws_secret_access_key": aws.secret_access_key,
+        "aws_session_token": aws.session_token,
+    }
+
+
+async def _assume_role(session: AioSession, aws: AwsOptions, registry: Registry) -> None:
+    """Let a session have a role's credentials, which it fetches and renews by itself."""
+    if aws.access_key_id is not None:
+        session.set_credentials(aws.access_key_id, aws.secret_access_key, aws.session_token)
+    source = await session.get_credentials()
+    if source is None:
+        raise NoCredentialsError
+    arguments = {"RoleSessionName": "asyncpush"}
+    if aws.external_id is not None:
+        arguments["ExternalId"] = aws.external_id
+
+    def create_client(service: str, **options: Any) -> Any:
+        # STS is asked in the registry's Region, so that no other Region is needed.
+        return session.create_client(service, region_name=registry.region, **options)
+
+    fetcher = AioAssumeRoleCredentialFetcher(
+        create_client, source, aws.role_arn, extra_args=arguments
+    )
+    # botocore has no public way to give a session a role's credentials; this is where it keeps
+    # those that its own providers made.
+    session._credentials = AioDeferredRefreshableCredentials(  # noqa: SLF001
+        fetcher.fetch_credentials, "assume-role"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -65,14 +108,14 @@ async def open_client(
         try:
             with translating("CreateClient", registry=registry.host):
                 session = AioSession(profile=aws.profile)
+                if aws.role_arn is not None:
+                    await _assume_role(session, aws, registry)
                 client = await stack.enter_async_context(
                     session.create_client(
                         "ecr",
                         region_name=registry.region,
                         endpoint_url=aws.endpoint_url,
-                        aws_access_key_id=aws.access_key_id,
-                        aws_secret_access_key=aws.secret_access_key,
-                        aws_session_token=aws.session_token,
+                        **({} if aws.role_arn is not None else _keys(aws)),
                         config=config,
                     )
                 )

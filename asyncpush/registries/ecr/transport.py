@@ -159,13 +159,14 @@ class EcrTransport:
         encryption: dict[str, str] = {"encryptionType": settings.encryption}
         if settings.kms_key is not None:
             encryption["kmsKey"] = settings.kms_key
+        tags = [{"Key": key, "Value": value} for key, value in settings.tags.items()]
         try:
             with self._translating("CreateRepository", repository):
                 await self._client.create_repository(
                     **self._names(repository),
                     imageTagMutability=settings.mutability,
                     encryptionConfiguration=encryption,
-                    tags=[{"Key": key, "Value": value} for key, value in settings.tags.items()],
+                    **({"tags": tags} if tags else {}),
                 )
         except RegistryError as exc:
             if exc.where.get("error") != "RepositoryAlreadyExistsException":

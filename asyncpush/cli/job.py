@@ -1,0 +1,135 @@
+"""``asyncpush run`` and ``asyncpush plan``: everything that a job file names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.options import Output, engine_options, output_options, push_options
+from asyncpush.cli.output import print_error
+from asyncpush.cli.session import Task, push_task
+from asyncpush.errors import UsageError
+from asyncpush.job.load import JobError, load_job
+from asyncpush.plan.graph import Plan
+from asyncpush.plan.shards import Shard, cut
+
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+
+
+def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml"),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Value of {set.KEY} in the job's templates. Repeatable.",
+        ),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="PATTERN",
+            help="Push only images whose directory, entry, repository, registry or reference"
+            " matches. Repeatable.",
+        ),
+        click.option(
+            "--exclude",
+            multiple=True,
+            metavar="PATTERN",
+            help="Leave out images that match. Repeatable.",
+        ),
+        click.option(
+            "--shard",
+            metavar="K/N",
+            help="Push the K-th of N shards of the job, with its share of the quotas.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return engine_options(output_options(command))
+
+
+@click.command("run")
+@_job_options
+@click.pass_context
+def run_job(context: click.Context, /, **flags: Any) -> None:
+    """Push everything that a job file names.
+
+    The same command goes on after an interruption, and does nothing when all is there.
+    """
+    context.exit(_run(flags))
+
+
+@click.command()
+@_job_options
+@click.pass_context
+def plan(context: click.Context, /, **flags: Any) -> None:
+    """Show what a job would send: the same as run --dry-run.
+
+    Asks the registries which blobs they have, and sends nothing.
+    """
+    context.exit(_run({**flags, "dry_run": True}))
+
+
+def _run(flags: dict[str, Any]) -> ExitCode:
+    output = Output.of(flags)
+    shard = _parse_shard(flags["shard"])
+    if shard is not None and flags["atomic"]:
+        raise UsageError(
+            "--atomic and --shard exclude each other",
+            advice="a shard cannot know when the others have sent everything",
+        )
+    settings = dict(map(_parse_setting, flags["settings"]))
+    try:
+        job = load_job(flags["job"], settings, os.environ)
+    except JobError as exc:
+        for problem in exc.problems:
+            print_error(problem)
+        return ExitCode.USAGE
+    job = job.select(flags["only"], flags["exclude"])
+    options = push_options(
+        flags,
+        **job.options,
+        registries=job.registries,
+        create=job.create if flags["create_repositories"] else None,
+    )
+    fingerprint = job.fingerprint() if shard is None else f"{job.fingerprint()} {shard}"
+    task = Task(
+        items=job.items,
+        title=job.name,
+        fingerprint=fingerprint,
+        strict=True,
+        shard=partial(_shard_of, shard) if shard else None,
+        whole=not flags["only"] and not flags["exclude"],
+        nothing_to_do=ExitCode.NOTHING_TO_DO,
+    )
+    return push_task(task, options, output)
+
+
+def _shard_of(shard: tuple[int, int], plan: Plan) -> Shard:
+    number, count = shard
+    return cut(plan, count)[number - 1]
+
+
+def _parse_shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = _SHARD.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"{text!r} is no shard", advice="write 2/5 for the second of five")
+    return int(match[1]), int(match[2])
+
+
+def _parse_setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"{text!r} sets nothing", advice="write --set KEY=VALUE")
+    return key, value

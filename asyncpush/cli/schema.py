@@ -1,0 +1,17 @@
+"""``asyncpush schema``: the JSON Schemas of the documents that asyncpush reads and writes."""
+
+from __future__ import annotations
+
+import click
+
+from asyncpush.cli.output import print_json
+from asyncpush.job.document import job_schema
+
+_SCHEMAS = {"job": job_schema}
+
+
+@click.command()
+@click.argument("document", type=click.Choice(list(_SCHEMAS)), default="job")
+def schema(document: str) -> None:
+    """Print the JSON Schema of a document: job files by default."""
+    print_json(_SCHEMAS[document]())

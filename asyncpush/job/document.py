@@ -1,0 +1,151 @@
+"""The document of a job file: its keys and types, from which its JSON Schema is made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from asyncpush.engine.pace import PUBLISHED_QUOTAS
+
+
+def _known_call(name: str) -> str:
+    if name not in PUBLISHED_QUOTAS:
+        raise ValueError(f"there is no quota for {name}; there is {', '.join(PUBLISHED_QUOTAS)}")
+    return name
+
+
+Account = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
+Call = Annotated[str, AfterValidator(_known_call), WithJsonSchema({"enum": list(PUBLISHED_QUOTAS)})]
+Quotas = Annotated[
+    dict[Call, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+    Field(description="Calls a second by API call, where they are not the published quotas."),
+]
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Defaults(_Model):
+    """What sources and targets have that do not say otherwise."""
+
+    entries: list[Text] | None = Field(None, description="Patterns of entry names.")
+    exclude: list[Text] | None = Field(None, description="Patterns of entry names to leave out.")
+    platforms: list[Text] | None = Field(None, description="OS/ARCH[/VARIANT], one image each.")
+    repository: Text | None = Field(None, description="Template of the repository's name.")
+    tags: list[Text] | None = Field(None, description="Templates of tags.")
+
+
+class Options(_Model):
+    """The engine's bounds; options of the command line have precedence."""
+
+    images: int | None = Field(None, ge=1, description="Images in flight to each registry.")
+    layers: int | None = Field(None, ge=1, description="Layers in flight to each registry.")
+    parts: int | None = Field(None, ge=1, description="Part uploads in flight to each registry.")
+    connections: int | None = Field(None, ge=1, description="Connections to each registry.")
+    attempts: int | None = Field(None, ge=1, description="How often a call is tried.")
+    memory_mib: int | None = Field(None, ge=1, description="MiB of buffers for all in flight.")
+    part_size_mib: float | None = Field(None, ge=5, le=20, description="MiB of a part.")
+    include_foreign: bool | None = Field(None, description="Upload foreign layers, too.")
+    on_refused: Literal["fail", "warn"] | None = Field(
+        None, description="When a registry does not take an artifact."
+    )
+
+
+class RegistryGroup(_Model):
+    """Registries that share credentials: accounts x Regions, or hosts."""
+
+    name: Text | None = Field(None, description="What targets call them.")
+    accounts: list[Account] | None = Field(None, min_length=1, description="AWS accounts.")
+    regions: list[Text] | None = Field(None, min_length=1, description="AWS Regions.")
+    hosts: list[Text] | None = Field(
+        None, min_length=1, description="Hosts such as ACCOUNT.dkr.ecr.REGION.amazonaws.com."
+    )
+    profile: Text | None = Field(None, description="Profile of the shared AWS configuration.")
+    role_arn: Text | None = Field(
+        None, description="Role to assume; a template over account and region."
+    )
+    external_id: Text | None = Field(
+        None, description="External id for the role; a template, as for {env.NAME}."
+    )
+    endpoint_url: Text | None = Field(None, description="Address of the ECR API.")
+    quotas: Quotas | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _either(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            pair = "accounts" in value and "regions" in value
+            if pair == ("hosts" in value) or ("accounts" in value) != ("regions" in value):
+                raise ValueError("give accounts and regions, or hosts")
+            if "external_id" in value and "role_arn" not in value:
+                raise ValueError("external_id goes with role_arn")
+        return value
+
+
+class Source(_Model):
+    """Layouts, and which of their entries go."""
+
+    layouts: Text | list[Text] = Field(
+        description="Globs of OCI layout directories, relative to the job file."
+    )
+    entries: list[Text] | None = Field(None, description="Patterns of entry names; default: all.")
+    exclude: list[Text] | None = Field(None, description="Patterns of entry names to leave out.")
+    platforms: list[Text] | None = Field(
+        None, description="OS/ARCH[/VARIANT]: that image of an index, one for each platform."
+    )
+    targets: list[Text] | None = Field(None, description="Names of targets; default: all.")
+
+
+class Target(_Model):
+    """Where images go."""
+
+    name: Text | None = Field(None, description="What sources call it.")
+    registries: list[Text] | None = Field(None, description="Names of registries; default: all.")
+    repository: Text | None = Field(None, description="Template of the repository's name.")
+    tags: list[Text] | None = Field(
+        None,
+        description="Templates of tags; left out, the entry's name gives the tag; empty, none.",
+    )
+
+
+class CreateRepositories(_Model):
+    """How repositories are created, where --create-repositories asks for it."""
+
+    mutability: Literal["MUTABLE", "IMMUTABLE"] = "MUTABLE"
+    encryption: Literal["AES256", "KMS", "KMS_DSSE"] = "AES256"
+    kms_key: Text | None = None
+    tags: dict[str, str] = Field(default_factory=dict, description="AWS resource tags.")
+
+
+class JobDocument(_Model):
+    """A bulk push: sources, registries, and what goes where."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    name: Text | None = Field(None, description="What people call the job.")
+    defaults: Defaults = Defaults()
+    options: Options = Options()
+    quotas: Quotas | None = None
+    registries: list[RegistryGroup] = Field(min_length=1)
+    sources: list[Source] = Field(min_length=1)
+    targets: list[Target] = Field(min_length=1)
+    create_repositories: CreateRepositories = CreateRepositories()
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of job files."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:asyncpush:job:1",
+        **JobDocument.model_json_schema(),
+    }

@@ -1,0 +1,276 @@
+"""A loaded job, and the images that its layouts give."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from asyncpush.engine.options import RegistrySettings
+from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.job.template import Template
+from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.layout import Layout, read_manifest
+from asyncpush.oci.manifest import load_json
+from asyncpush.oci.select import for_platform, parse_platform
+from asyncpush.plan.items import ResolvedEntry, renamed, tag_of
+from asyncpush.plan.reference import Registry, Repository, parse_reference
+from asyncpush.registries.base import RepositorySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a target sends images; without ``tags`` an entry's name gives its tag."""
+
+    registries: tuple[Registry, ...]
+    repository: Template
+    tags: tuple[Template, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSource:
+    """One layout directory, which of its entries go, and where."""
+
+    directory: str
+    entries: tuple[str, ...]
+    exclude: tuple[str, ...]
+    platforms: tuple[str, ...]
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which images of a job are pushed this time.
+
+    Patterns (as of a shell) are matched against the layout's directory name, ``DIRECTORY:NAME``,
+    the entry's name, the repository's name, the registry's host and the whole reference.
+    """
+
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def takes(self, names: Sequence[str]) -> bool:
+        """Whether an image of these names is pushed."""
+        return (not self.only or _match(names, self.only)) and not _match(names, self.exclude)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job file that has been read.
+
+    :param name: what people call it.
+    :param options: fields of PushOptions that it sets.
+    :param registries: credentials, endpoint and quotas of each registry.
+    :param create: how repositories are created, where that is asked for.
+    :param sources: one for each layout directory.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    registries: Mapping[Registry, RegistrySettings]
+    create: RepositorySettings
+    sources: Sequence[JobSource]
+    selection: Selection = Selection()
+
+    def select(self, only: Sequence[str], exclude: Sequence[str]) -> Job:
+        """The same job, less what is not asked for."""
+        return replace(self, selection=Selection(tuple(only), tuple(exclude)))
+
+    def items(self) -> Iterator[JobItem]:
+        """What goes where, a layout at a time."""
+        return (JobItem(source, self.selection) for source in self.sources)
+
+    def fingerprint(self) -> str:
+        """What makes a job the same job: sources, targets, registries; not options and quotas."""
+        content = [
+            [
+                [
+                    os.path.realpath(source.directory),
+                    source.entries,
+                    source.exclude,
+                    source.platforms,
+                    [
+                        [
+                            [registry.host for registry in destination.registries],
+                            destination.repository.resolved,
+                            None
+                            if destination.tags is None
+                            else [tag.resolved for tag in destination.tags],
+                        ]
+                        for destination in source.destinations
+                    ],
+                ]
+                for source in self.sources
+            ],
+            sorted((r.host, s.aws.endpoint_url or "") for r, s in self.registries.items()),
+            os.environ.get("AWS_ENDPOINT_URL_ECR"),
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class JobItem:
+    """One layout of a job: an :class:`~asyncpush.plan.items.Item`."""
+
+    job_source: JobSource
+    selection: Selection
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.job_source.directory
+
+    @property
+    def target(self) -> str:
+        """Where it goes, for an error of the whole layout."""
+        return "all targets"
+
+    def resolve(self, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:  # noqa: ARG002
+        """Open the layout and give each of its images with each place that it goes to.
+
+        :raises AsyncpushError: the layout cannot be read, or holds no entry that is asked for.
+        """
+        source = self.job_source
+        layout = Layout(source.directory)
+        entries = [entry for entry in layout.entries if self._wanted(entry)]
+        if not entries:
+            raise UsageError(
+                f"none of the layout's {len(layout.entries)} entries is asked for",
+                advice="mend entries and exclude of the source, or leave the layout out",
+                file=source.directory,
+            )
+        for entry in entries:
+            for platform in source.platforms or (None,):
+                yield from self._images(layout, entry, platform)
+
+    def _wanted(self, entry: Descriptor) -> bool:
+        names = [name for name in (entry.ref_name, tag_of(entry)) if name]
+        source = self.job_source
+        if source.entries and not _match(names, source.entries):
+            return False
+        return not _match(names, source.exclude)
+
+    def _images(
+        self, layout: Layout, entry: Descriptor, platform: str | None
+    ) -> Iterator[ResolvedEntry]:
+        for destination in self.job_source.destinations:
+            for registry in destination.registries:
+                image = _JobEntry(layout, entry, platform, destination, registry)
+                if self._selected(image):
+                    yield image
+
+    def _selected(self, image: _JobEntry) -> bool:
+        if not self.selection.only and not self.selection.exclude:
+            return True
+        directory = os.path.basename(self.job_source.directory)  # noqa: PTH119 - text only
+        names = [directory, f"{directory}:{image.name}", image.name, image.registry.host]
+        try:
+            repository, tags = image.destination()
+            names += [repository.name, str(repository), *(f"{repository}:{tag}" for tag in tags)]
+        except AsyncpushError:
+            pass  # It is told of when it is planned.
+        return self.selection.takes(names)
+
+
+class _JobEntry(ResolvedEntry):
+    """One image on its way to one registry."""
+
+    __slots__ = ("_destination", "_platform", "registry")
+
+    def __init__(
+        self,
+        layout: Layout,
+        entry: Descriptor,
+        platform: str | None,
+        destination: Destination,
+        registry: Registry,
+    ) -> None:
+        super().__init__(layout, entry)
+        self.registry = registry
+        self._destination = destination
+        self._platform = platform
+
+    @property
+    def target(self) -> str:
+        """Where it goes, as far as that is known."""
+        return f"{self.registry.host}/{self._destination.repository.source}"
+
+    def chosen(self) -> Descriptor:
+        """The entry, or the image of it that is for the platform."""
+        if self._platform is None:
+            return self.entry
+        image = for_platform(self.layout, self.entry, parse_platform(self._platform))
+        return renamed(image, self.entry)
+
+    def destination(self) -> tuple[Repository, tuple[str, ...]]:
+        """Repository and tags, by the templates."""
+        values = _Values(self)
+        name = self._destination.repository.render(values)
+        repository = parse_reference(f"{self.registry.host}/{name}").repository
+        if self._destination.tags is None:
+            tag = values.named_tag()
+            return repository, (tag,) if tag else ()
+        tags = [template.render(values) for template in self._destination.tags]
+        for tag in tags:
+            parse_reference(f"{repository}:{tag}")
+        return repository, tuple(dict.fromkeys(tags))
+
+    @property
+    def platform(self) -> str | None:
+        """The platform that is asked for."""
+        return self._platform
+
+
+class _Values(dict[str, str | None]):
+    """What templates may name of an image; annotations are read when one is asked for."""
+
+    def __init__(self, image: _JobEntry) -> None:
+        entry = image.entry
+        platform = image.platform or (str(entry.platform) if entry.platform else None)
+        parts = platform.split("/") if platform else []
+        digest = str(image.chosen().digest)
+        super().__init__(
+            directory=os.path.basename(image.layout.root),  # noqa: PTH119 - text only
+            name=entry.ref_name,
+            digest=digest,
+            short_digest=digest.partition(":")[2][:12],
+            platform="-".join(parts) or None,
+            os=parts[0] if parts else None,
+            architecture=parts[1] if len(parts) > 1 else None,
+            account=image.registry.account,
+            region=image.registry.region,
+        )
+        self._image = image
+        self["tag"] = tag_of(entry)
+
+    def named_tag(self) -> str | None:
+        """The tag that the entry's name gives; None for an entry without a name."""
+        name = self["name"]
+        if name and self["tag"] is None:
+            raise UsageError(
+                f"the entry's name {name!r} is no tag that ECR takes",
+                advice="give the target tags",
+                digest=self._image.entry.digest,
+            )
+        return self["tag"]
+
+    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        family, dot, name = key.partition(".")
+        if not dot or family != "annotations":
+            return super().get(key, default)
+        entry = self._image.entry
+        found = (entry.annotations or {}).get(name)
+        if found is None:
+            chosen = self._image.chosen()
+            raw = read_manifest(self._image.layout.find_manifest(chosen))
+            annotations = load_json(raw).get("annotations")
+            found = annotations.get(name) if isinstance(annotations, dict) else None
+        return found if isinstance(found, str) else default
+
+
+def _match(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)

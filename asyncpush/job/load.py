@@ -1,0 +1,316 @@
+"""From a job file to a job: every mistake that can be known without a registry is found here."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from asyncpush.engine.options import RegistrySettings
+from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.job.document import JobDocument, RegistryGroup, Source, Target
+from asyncpush.job.items import Destination, Job, JobSource
+from asyncpush.job.template import IMAGE_NAMES, REGISTRY_NAMES, Template, parse_template
+from asyncpush.job.yaml import Lines, read_document
+from asyncpush.oci.select import parse_platform
+from asyncpush.plan.limits import MIB
+from asyncpush.plan.reference import Registry, parse_reference
+from asyncpush.registries.base import RepositorySettings
+from asyncpush.registries.ecr.session import AwsOptions
+
+
+class JobError(UsageError):
+    """A job file that cannot be meant; ``problems`` has every mistake in it."""
+
+    kind = "job"
+
+    def __init__(self, problems: Sequence[UsageError]) -> None:
+        first = problems[0]
+        super().__init__(first.message, advice=first.advice, **first.where)
+        self.problems = list(problems)
+
+
+def load_job(path: Path, settings: Mapping[str, str], environ: Mapping[str, str]) -> Job:
+    """Read and check a job file.
+
+    :param path: the file, YAML or JSON.
+    :param settings: values of ``{set.KEY}``.
+    :param environ: values of ``{env.NAME}``.
+    :raises JobError: it holds mistakes.
+    :raises UsageError: it cannot be read.
+    """
+    content, lines = read_document(path)
+    try:
+        document = JobDocument.model_validate(content)
+    except ValidationError as exc:
+        raise JobError(
+            [_problem(error, path, lines) for error in exc.errors(include_url=False)]
+        ) from None
+    return _Loader(path, lines, document, settings, environ).load()
+
+
+@dataclass
+class _Loader:
+    path: Path
+    lines: Lines
+    document: JobDocument
+    settings: Mapping[str, str]
+    environ: Mapping[str, str]
+    problems: list[UsageError] = field(default_factory=list)
+    registries: dict[Registry, RegistrySettings] = field(default_factory=dict)
+    groups: dict[str, list[Registry]] = field(default_factory=dict)
+
+    def load(self) -> Job:
+        document = self.document
+        for i, group in enumerate(document.registries):
+            self._group(group, ("registries", i))
+        targets = [
+            self._target(target, ("targets", i)) for i, target in enumerate(document.targets)
+        ]
+        names = [target.name for target in document.targets]
+        self._check_unique([n for n in names if n], ("targets",))
+        sources: list[JobSource] = []
+        for i, source in enumerate(document.sources):
+            sources += self._source(source, ("sources", i), names, targets)
+        if self.problems:
+            raise JobError(self.problems)
+        options = document.options.model_dump(exclude_none=True)
+        if memory := options.pop("memory_mib", None):
+            options["memory"] = memory * MIB
+        if part_size := options.pop("part_size_mib", None):
+            options["part_size"] = round(part_size * MIB)
+        create = document.create_repositories
+        return Job(
+            name=document.name or self.path.stem,
+            options=options,
+            registries=self.registries,
+            create=RepositorySettings(**create.model_dump()),
+            sources=sources,
+        )
+
+    def _group(self, group: RegistryGroup, where: tuple[str | int, ...]) -> None:
+        registries: list[Registry] = []
+        if group.hosts is not None:
+            for i, host in enumerate(group.hosts):
+                with self._at((*where, "hosts", i)) as ok:
+                    registries.append(parse_reference(f"{host}/any").repository.registry)
+                del ok
+        else:
+            for account in group.accounts or ():
+                for i, region in enumerate(group.regions or ()):
+                    with self._at((*where, "regions", i)):
+                        host = f"{account}.dkr.ecr.{region}.{_domain(region)}"
+                        registries.append(parse_reference(f"{host}/any").repository.registry)
+        role = self._template(group.role_arn, (*where, "role_arn"), REGISTRY_NAMES)
+        external = self._template(group.external_id, (*where, "external_id"), REGISTRY_NAMES)
+        for registry in registries:
+            values = {"account": registry.account, "region": registry.region}
+            if registry in self.registries:
+                self._add(f"{registry} is here for the second time", where)
+            self.registries[registry] = RegistrySettings(
+                aws=AwsOptions(
+                    profile=group.profile,
+                    endpoint_url=group.endpoint_url,
+                    role_arn=role.render(values) if role else None,
+                    external_id=external.render(values) if external else None,
+                ),
+                quotas={**(self.document.quotas or {}), **(group.quotas or {})},
+            )
+        if group.name is not None:
+            if group.name in self.groups:
+                self._add(f"the name {group.name} is here for the second time", (*where, "name"))
+            self.groups[group.name] = registries
+
+    def _target(self, target: Target, where: tuple[str | int, ...]) -> Destination | None:
+        defaults = self.document.defaults
+        registries = list(self.registries)
+        if target.registries is not None:
+            registries = []
+            for i, name in enumerate(target.registries):
+                if name not in self.groups:
+                    self._unknown("registries", name, self.groups, (*where, "registries", i))
+                registries += self.groups.get(name, ())
+        text = target.repository or defaults.repository
+        if text is None:
+            self._add("the target has no repository", where, "give it one, or one in defaults")
+            return None
+        repository = self._template(text, (*where, "repository"), IMAGE_NAMES)
+        texts = target.tags if target.tags is not None else defaults.tags
+        tags = None
+        if texts is not None:
+            parsed = [
+                self._template(tag, (*where, "tags", i), IMAGE_NAMES) for i, tag in enumerate(texts)
+            ]
+            tags = tuple(tag for tag in parsed if tag is not None)
+        if repository is None:
+            return None
+        return Destination(tuple(dict.fromkeys(registries)), repository, tags)
+
+    def _source(
+        self,
+        source: Source,
+        where: tuple[str | int, ...],
+        names: list[str | None],
+        targets: list[Destination | None],
+    ) -> Iterator[JobSource]:
+        defaults = self.document.defaults
+        chosen = targets
+        if source.targets is not None:
+            chosen = []
+            for i, name in enumerate(source.targets):
+                if name not in names:
+                    known = [n for n in names if n]
+                    self._unknown("targets", name, known, (*where, "targets", i))
+                else:
+                    chosen.append(targets[names.index(name)])
+        platforms = source.platforms if source.platforms is not None else defaults.platforms
+        parsed = []
+        for i, platform in enumerate(platforms or ()):
+            with self._at((*where, "platforms", i)):
+                parse_platform(platform)
+                parsed.append(platform)
+        single = isinstance(source.layouts, str)
+        patterns = [source.layouts] if isinstance(source.layouts, str) else source.layouts
+        for i, pattern in enumerate(patterns):
+            key = (*where, "layouts") if single else (*where, "layouts", i)
+            for directory in self._layouts(pattern, key):
+                yield JobSource(
+                    directory=directory,
+                    entries=tuple(source.entries or defaults.entries or ()),
+                    exclude=tuple(source.exclude or defaults.exclude or ()),
+                    platforms=tuple(parsed),
+                    destinations=tuple(target for target in chosen if target is not None),
+                )
+
+    def _layouts(self, pattern: str, where: tuple[str | int, ...]) -> list[str]:
+        full = os.path.join(self.path.parent, pattern)  # noqa: PTH118 - a glob is no path
+        if not glob.has_magic(pattern):
+            return [os.path.normpath(full)]
+        found = sorted(glob.glob(full, recursive=True))  # noqa: PTH207 - sorted, and ** as written
+        layouts = [
+            os.path.normpath(path)
+            for path in found
+            if any(
+                os.path.exists(os.path.join(path, name))  # noqa: PTH110, PTH118
+                for name in ("oci-layout", "index.json")
+            )
+        ]
+        if not layouts:
+            what = f"{len(found)} matches, none of them an OCI layout" if found else "no match"
+            self._add(f"the glob {pattern} has {what}", where, "mend the glob, or leave it out")
+        return layouts
+
+    def _template(
+        self, text: str | None, where: tuple[str | int, ...], names: tuple[str, ...]
+    ) -> Template | None:
+        if text is None:
+            return None
+        with self._at(where):
+            return parse_template(text, names, self.environ, self.settings)
+        return None
+
+    def _check_unique(self, names: list[str], where: tuple[str | int, ...]) -> None:
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._add(f"the name {name} is here for the second time", where)
+
+    def _unknown(
+        self, kind: str, name: str, known: Sequence[str] | Mapping[str, Any], where: Any
+    ) -> None:
+        close = difflib.get_close_matches(name, list(known), 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        advice = f"there is {', '.join(known)}" if known else f"give one of the {kind} a name"
+        self._add(f"no {kind} have the name {name}{hint}", where, advice)
+
+    def _add(self, message: str, where: tuple[str | int, ...], advice: str = "") -> None:
+        self.problems.append(_at(UsageError(message, advice=advice), self.path, self.lines, where))
+
+    def _at(self, where: tuple[str | int, ...]) -> _Collecting:
+        def collect(error: AsyncpushError) -> None:
+            self._add(error.message, where, error.advice)
+
+        return _Collecting(collect)
+
+
+class _Collecting:
+    """Turns an error inside of the context into one of the job's problems."""
+
+    def __init__(self, collect: Callable[[AsyncpushError], None]) -> None:
+        self._collect = collect
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> bool:
+        if isinstance(value, AsyncpushError):
+            self._collect(value)
+            return True
+        return False
+
+
+def _domain(region: str) -> str:
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+
+
+def _at(error: UsageError, path: Path, lines: Lines, where: tuple[str | int, ...]) -> UsageError:
+    error.at(file=f"{path}:{lines.of(where)}", key=".".join(map(str, where)) or None)
+    return error
+
+
+_QUOTE = "quote it: a bare { begins a mapping, and a bare number is no text"
+
+
+# What pydantic puts into a path beside keys: branches of a union, and the mark of a key itself.
+_NOT_KEYS = ("str", "constrained-str", "list[constrained-str]", "[key]")
+
+
+def _problem(error: Any, path: Path, lines: Lines) -> UsageError:
+    """One of pydantic's errors as one of ours."""
+    where = tuple(part for part in error["loc"] if part not in _NOT_KEYS)
+    message, advice = str(error["msg"]), ""
+    match error["type"]:
+        case "extra_forbidden":
+            known = _keys_at(where[:-1])
+            close = difflib.get_close_matches(str(where[-1]), known, 1)
+            message = f"the key {where[-1]} is unknown"
+            message += f"; did you mean {close[0]}?" if close else ""
+            advice = f"there is {', '.join(known)}" if known else ""
+        case "missing":
+            message = f"the key {where[-1]} is missing"
+        case "string_type":
+            message, advice = "this must be a text", _QUOTE
+        case "value_error":
+            message = str(error["ctx"]["error"])
+        case "string_pattern_mismatch":
+            message = f"{error['input']!r} is no AWS account"
+            advice = "an account has 12 digits"
+        case _:
+            message = message[0].lower() + message[1:]
+    return _at(UsageError(message, advice=advice), path, lines, where)
+
+
+def _keys_at(where: tuple[Any, ...]) -> list[str]:
+    """The keys that a place in the document may have."""
+    model: Any = JobDocument
+    for part in where:
+        if isinstance(part, int):
+            continue
+        info = getattr(model, "model_fields", {}).get(part)
+        if info is None:
+            return []
+        model = _model_in(info.annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

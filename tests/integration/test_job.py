@@ -1,0 +1,296 @@
+"""Bulk jobs by the command line: many repositories, three registries, two accounts, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+import yaml
+from fleet import KEYS, ONE, REGISTRIES, TWO, all_tags, serving, wanted_tags, write_layouts
+from support import environment
+
+from asyncpush.localregistry import CallInfo, Fault, RunningRegistry
+from asyncpush.oci import mediatypes
+from asyncpush.oci.writer import LayoutWriter
+
+pytestmark = pytest.mark.anyio
+MIB = 1024 * 1024
+# All 50 take some minutes: CI runs some of them, ASYNCPUSH_KILLS=50 runs all.
+KILLS = int(os.environ.get("ASYNCPUSH_KILLS", "10"))
+
+
+class Bulk:
+    """A job of 300 images in 60 repositories, the server that it goes to, and the command."""
+
+    def __init__(self, folder: Path, server: RunningRegistry, layouts: list[Path]) -> None:
+        self.server = server
+        self.layouts = layouts
+        self.names = [layout.name for layout in layouts]
+        self.job = folder / "job.yaml"
+        credentials = folder / "credentials"
+        credentials.write_text(
+            "".join(
+                f"[{account}]\naws_access_key_id={key.access_key_id}\n"
+                f"aws_secret_access_key={key.secret_access_key}\n"
+                for account, key in KEYS.items()
+            )
+        )
+        self.env = environment(None, "") | {
+            "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
+        self.document = {
+            "version": 1,
+            "quotas": {"PutImage": 500},
+            "registries": [
+                {
+                    "accounts": [ONE],
+                    "regions": ["eu-central-1", "us-east-1"],
+                    "profile": ONE,
+                    "endpoint_url": server.url,
+                },
+                {"hosts": [REGISTRIES[2].host], "profile": TWO, "endpoint_url": server.url},
+            ],
+            "sources": [{"layouts": "layouts/*"}],
+            "targets": [{"repository": "{directory}", "tags": ["{tag}"]}],
+        }
+        self.write()
+
+    def write(self, **changes: object) -> None:
+        self.job.write_text(yaml.safe_dump({**self.document, **changes}))
+
+    def start(self, *arguments: str, command: str = "run") -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "asyncpush", command, str(self.job), *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def run(self, *arguments: str, command: str = "run") -> tuple[int, str, str]:
+        process = self.start(*arguments, command=command)
+        out, err = await anyio.to_thread.run_sync(process.communicate)
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
+
+    async def kill_after(self, seconds: float, *arguments: str) -> bool:
+        process = self.start(*arguments)
+        await anyio.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.communicate)
+        return process.returncode == -signal.SIGKILL
+
+    async def is_complete(self) -> bool:
+        return await all_tags(self.server, self.names) == wanted_tags(self.layouts)
+
+
+@pytest.fixture(scope="module")
+def layouts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bulk") / "layouts"
+    write_layouts(folder, 18, 5)
+    for i in (18, 19):
+        # Layers of several parts, so that a kill finds some of them half-sent.
+        writer = LayoutWriter(folder / f"app{i:03}")
+        for j in range(5):
+            size = 26 * MIB if j == 0 else 20_000
+            own = writer.blob(os.urandom(size), mediatypes.OCI_LAYER)
+            writer.entry(writer.image([own]), f"v{j}")
+        writer.close()
+    return folder
+
+
+class Slowly:
+    """Stretches a run, so that kills meet it in all its moments; and what a test adds."""
+
+    def __init__(self) -> None:
+        self.extra = lambda call: None
+
+    def __call__(self, call: CallInfo) -> Fault | None:
+        if (fault := self.extra(call)) is not None:
+            return fault
+        return Fault(delay=0.04) if call.action in ("UploadLayerPart", "PutImage") else None
+
+
+@pytest.fixture
+async def bulk(tmp_path: Path, layouts_folder: Path) -> AsyncIterator[Bulk]:
+    (tmp_path / "layouts").symlink_to(layouts_folder)
+    layouts = sorted(layouts_folder.iterdir())
+    faults = Slowly()
+    async with serving(tmp_path / "store", [p.name for p in layouts], faults) as server:
+        bulk = Bulk(tmp_path, server, layouts)
+        bulk.faults = faults
+        yield bulk
+
+
+async def test_300_images_in_60_repositories_and_3_registries(bulk: Bulk) -> None:
+    code, out, err = await bulk.run()
+    assert code == 0, err
+    assert "300 images: 300 pushed" in out
+    assert await bulk.is_complete()
+    assert {(c.account, c.access_key_id) for c in bulk.server.calls} == {
+        (account, key.access_key_id) for account, key in KEYS.items()
+    }
+
+    # The second run finds nothing to do, uploads nothing, and says so.
+    bulk.server.calls.clear()
+    code, out, _ = await bulk.run()
+    assert code == 4
+    assert "nothing to do: everything was there already" in out
+    calls = bulk.server.calls.counters.calls
+    assert set(calls) == {"GetAuthorizationToken", "BatchCheckLayerAvailability", "PutImage"}
+
+
+async def test_a_registry_that_refuses_everything_leaves_the_others_complete(bulk: Bulk) -> None:
+    bulk.faults.extra = lambda call: (
+        Fault(code="AccessDeniedException", message="no") if call.account == TWO else None
+    )
+    report = bulk.job.parent / "report.json"
+    code, out, err = await bulk.run("--report", str(report))
+    assert code == 1
+    assert "200 pushed, 100 failed" in out
+    tags = await all_tags(bulk.server, bulk.names)
+    wanted = wanted_tags(bulk.layouts)
+    for repository, found in tags.items():
+        assert found == ({} if repository.startswith(TWO) else wanted[repository])
+    document = json.loads(report.read_text())
+    images = {host: sums["images"] for host, sums in document["registries"].items()}
+    assert images[REGISTRIES[0].host]["pushed"] == 100
+    assert images[REGISTRIES[1].host]["pushed"] == 100
+    assert images[REGISTRIES[2].host]["failed"] == 100
+
+
+def assert_nothing_twice(server: RunningRegistry) -> None:
+    acknowledged: defaultdict[str, int] = defaultdict(int)
+    for call in server.calls.of("UploadLayerPart"):
+        acknowledged[str(call.upload_id)] += call.acknowledged_bytes
+        # What the server has is refused: the only such call may be the question how much that is.
+        if call.error == "InvalidLayerPartException":
+            assert call.layer_bytes <= 1
+    assert max(acknowledged.values()) == 26 * MIB
+    assert server.calls.counters.layer_bytes_duplicate == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("--atomic",)])
+async def test_killed_at_random_moments_it_ends_complete_and_sends_nothing_twice(
+    bulk: Bulk, arguments: tuple[str, ...]
+) -> None:
+    rng = random.Random(len(arguments))
+    killed = tries = 0
+    wanted = -(-KILLS // 2)
+    while killed < wanted and tries < 3 * wanted:
+        tries += 1
+        killed += await bulk.kill_after(rng.uniform(0.5, 2.5), *arguments)
+        if tries % 5 == 0 or await bulk.is_complete():
+            code, _, err = await bulk.run(*arguments)
+            assert code in (0, 4), err
+            assert await bulk.is_complete()
+            assert_nothing_twice(bulk.server)
+            await start_over(bulk)
+    code, _, err = await bulk.run(*arguments)
+    assert code in (0, 4), err
+    assert await bulk.is_complete()
+    assert_nothing_twice(bulk.server)
+    assert killed == wanted
+
+
+async def start_over(bulk: Bulk) -> None:
+    """Other repositories, so that the next kills find work to do again."""
+    bulk.names = [f"{name}x" for name in bulk.names]
+    for registry in REGISTRIES:
+        for name in bulk.names:
+            await bulk.server.ensure_repository(registry.account, registry.region, name)
+    suffix = bulk.names[0].removeprefix(bulk.layouts[0].name)
+    bulk.write(targets=[{"repository": f"{{directory}}{suffix}", "tags": ["{tag}"]}])
+
+    async def is_complete() -> bool:
+        found = await all_tags(bulk.server, bulk.names)
+        return {k.removesuffix(suffix): v for k, v in found.items()} == wanted_tags(bulk.layouts)
+
+    bulk.is_complete = is_complete
+
+
+async def test_a_kill_while_tags_move_is_completed_by_the_next_run(bulk: Bulk) -> None:
+    process = bulk.start("--atomic")
+    with anyio.fail_after(60):
+        while not any((await all_tags(bulk.server, bulk.names)).values()):
+            await anyio.sleep(0.02)
+    process.kill()
+    await anyio.to_thread.run_sync(process.communicate)
+    assert not await bulk.is_complete()
+    bulk.server.calls.clear()
+    code, _, err = await bulk.run("--atomic")
+    assert code == 0, err
+    assert await bulk.is_complete()
+    assert bulk.server.calls.counters.layer_bytes_received == 0
+    # What moved before the kill is not moved again.
+    assert bulk.server.calls.counters.calls["PutImage"] < 300
+
+
+async def test_plan_shows_calls_and_time_and_sends_nothing(bulk: Bulk) -> None:
+    bulk.write(quotas={"PutImage": 10})
+    code, out, err = await bulk.run("--json", command="plan")
+    assert code == 0, err
+    assert set(bulk.server.calls.counters.calls) == {
+        "GetAuthorizationToken",
+        "BatchCheckLayerAvailability",
+    }
+    document = json.loads(out)
+    assert len(document["images"]) == 300
+    sums = document["registries"][REGISTRIES[0].host]
+    predicted = sums["calls"]
+    assert predicted["PutImage"] == 100
+    assert sums["seconds_under_quotas"] == 10.0
+    bulk.write()
+    bulk.server.calls.clear()
+    assert (await bulk.run())[0] == 0
+    calls = bulk.server.calls.counters.calls
+    for name in ("InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage"):
+        assert calls[name] == 3 * predicted[name]
+
+
+async def test_only_and_exclude_choose_images(bulk: Bulk) -> None:
+    only = ("--only", "app00[01]", "--exclude", "*us-east-1*", "--exclude", "v4")
+    code, out, err = await bulk.run(*only)
+    assert code == 0, err
+    assert "16 images: 16 pushed" in out
+    tags = {name: sorted(t) for name, t in (await all_tags(bulk.server, bulk.names)).items() if t}
+    assert tags == {
+        f"{registry.host}/{name}": ["v0", "v1", "v2", "v3"]
+        for registry in (REGISTRIES[0], REGISTRIES[2])
+        for name in ("app000", "app001")
+    }
+
+
+async def test_shards_of_a_job_end_complete_together(bulk: Bulk) -> None:
+    for number in (1, 2, 3):
+        code, _, err = await bulk.run("--shard", f"{number}/3")
+        assert code == 0, err
+    assert await bulk.is_complete()
+
+
+async def test_two_sources_for_one_tag_are_told_before_anything_is_sent(bulk: Bulk) -> None:
+    bulk.write(targets=[{"repository": "app000", "tags": ["{tag}"]}])
+    code, _, err = await bulk.run()
+    assert code == 2
+    assert "two images want the tag v0" in err
+    assert "nothing was sent" in err
+    assert not bulk.server.calls.counters.calls
+
+
+async def test_names_that_ecr_refuses_are_told_before_anything_is_sent(bulk: Bulk) -> None:
+    bulk.write(targets=[{"repository": "UPPER/{directory}", "tags": ["a b"]}])
+    code, _, err = await bulk.run()
+    assert code == 2
+    assert "ECR takes no repository named 'UPPER/app000'" in err
+    assert not bulk.server.calls.counters.calls
