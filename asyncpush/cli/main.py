@@ -13,6 +13,7 @@ from asyncpush.cli.inspect import inspect
 from asyncpush.cli.job import plan, run_job
 from asyncpush.cli.output import print_error
 from asyncpush.cli.push import push
+from asyncpush.cli.report import report
 from asyncpush.cli.schema import schema
 from asyncpush.cli.serve import serve
 from asyncpush.errors import AsyncpushError, CredentialsError, UsageError
@@ -24,7 +25,7 @@ def cli() -> None:
     """Push container images into Amazon ECR, many at once."""
 
 
-for _command in (push, run_job, plan, inspect, schema, serve, demo):
+for _command in (push, run_job, plan, report, inspect, schema, serve, demo):
     cli.add_command(_command)
 
 

@@ -101,6 +101,12 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--no-journal", is_flag=True, help="Note nothing; half-sent layers begin again."
         ),
+        click.option(
+            "--report",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE.json",
+            help="Write what became of every image and blob there.",
+        ),
         click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing."),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
         click.option(
@@ -119,6 +125,7 @@ class Output:
 
     journal: Path | None
     no_journal: bool
+    report: Path | None
     dry_run: bool
     as_json: bool
     verbose: bool

@@ -27,8 +27,11 @@ def print_error(error: AsyncpushError | str) -> None:
     click.echo(f"error: {error}", err=True)
 
 
-def print_summary(report: PushReport) -> None:
-    """Write a finished (or interrupted) push's outcome to standard output, and what to do next."""
+def print_summary(report: PushReport, *, atomic: bool = False) -> None:
+    """Write a finished (or interrupted) push's outcome to standard output, and what to do next.
+
+    :param atomic: say of each tag whether it moved, unless all did.
+    """
     counts = [
         f"{report.count(status)} {word}"
         for status, word in (
@@ -58,7 +61,8 @@ def print_summary(report: PushReport) -> None:
                     f" it ran at {figures['rate']} calls/s of a quota of {figures['quota']:g}"
                     f" (--quota {call}=RATE sets another)"
                 )
-    _print_tags(report)
+    if atomic and not report.ok:
+        _print_tags(report)
     if not report.complete:
         click.echo("interrupted: the same command goes on with what is missing")
     elif report.failed:
@@ -69,10 +73,8 @@ def print_summary(report: PushReport) -> None:
 
 
 def _print_tags(report: PushReport) -> None:
-    """Say which tags moved, where some that should have moved did not."""
+    """Say which tags moved, all others did not."""
     tags = [(image, tag) for image in report.images for tag in image.tags]
-    if all(tag.status not in (TagStatus.NOT_MOVED, TagStatus.RETURNED) for _, tag in tags):
-        return
     counts = Counter(tag.status for _, tag in tags)
     click.echo("tags: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     for image, tag in tags:

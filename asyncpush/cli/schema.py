@@ -6,8 +6,9 @@ import click
 
 from asyncpush.cli.output import print_json
 from asyncpush.job.document import job_schema
+from asyncpush.report.document import report_schema
 
-_SCHEMAS = {"job": job_schema}
+_SCHEMAS = {"job": job_schema, "report": report_schema}
 
 
 @click.command()

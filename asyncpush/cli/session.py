@@ -15,7 +15,7 @@ from asyncpush.cli.options import Output
 from asyncpush.cli.output import print_error, print_json, print_preview, print_summary
 from asyncpush.cli.progress import Lines, LiveView, View
 from asyncpush.cli.run import run
-from asyncpush.engine.events import Warned
+from asyncpush.engine.events import Event, Warned
 from asyncpush.engine.journal import default_path, open_journal, remove_journal
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.preview import PushPreview
@@ -25,6 +25,8 @@ from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
 from asyncpush.plan.items import Item
 from asyncpush.plan.shards import Shard
+from asyncpush.report.file import check_writable, write_report
+from asyncpush.report.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,16 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     view = choose_view(
         Console(file=sys.stderr), verbose=output.verbose, quiet=output.quiet or output.as_json
     )
-    pusher = Pusher(options, on_event=view.show)
+    recorder = Recorder()
+    if output.report is not None:
+        check_writable(output.report)
+
+    def show(event: Event) -> None:
+        view.show(event)
+        if output.report is not None:
+            recorder.take(event)
+
+    pusher = Pusher(options, on_event=show)
     journal = None if output.no_journal else output.journal or _default_journal(task, view)
     stopped: list[ExitCode] = []
 
@@ -79,12 +90,14 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
         run(work)
     if stopped:
         return stopped[0]
+    if output.report is not None:
+        write_report(output.report, task.title, recorder, pusher.report, options)
     if journal is not None and pusher.report.ok and task.whole:
         remove_journal(journal)
     if output.as_json:
         print_json(pusher.report.to_dict())
     elif not output.quiet:
-        print_summary(pusher.report)
+        print_summary(pusher.report, atomic=options.atomic)
     if pusher.report.nothing_to_do:
         return task.nothing_to_do
     return exit_code(pusher.report)

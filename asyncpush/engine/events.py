@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asyncpush.engine.results import ImageResult
+from asyncpush.errors import AsyncpushError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,26 @@ class BlobExists:
     repository: str
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStarted:
+    """A blob's turn to be uploaded has come."""
+
+    repository: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFailed:
+    """A blob of ``size`` bytes could not be uploaded; ``sent`` bytes went."""
+
+    repository: str
+    digest: str
+    size: int
+    sent: int
+    error: AsyncpushError
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +142,8 @@ Event = (
     PushPlanned
     | ImageStarted
     | BlobExists
+    | LayerStarted
+    | LayerFailed
     | UploadResumed
     | PartSent
     | LayerComplete

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from asyncpush.engine.repository import RepositoryPush, Tally
-from asyncpush.engine.results import ImageResult, ImageStatus
+from asyncpush.engine.results import ImageResult, ImageStatus, TagResult, TagStatus
 from asyncpush.errors import AsyncpushError, RefusedError
 from asyncpush.plan.graph import PlannedImage
 
@@ -56,5 +56,8 @@ class ImagePush:
             blobs_existing=self.tally.blobs_existing,
             seconds=self.seconds,
             error=self.error,
-            tags=tuple(self.tally.tags.values()),
+            tags=tuple(
+                self.tally.tags.get(tag) or TagResult(tag, TagStatus.NOT_MOVED)
+                for tag in self.image.tags
+            ),
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from asyncpush.engine.events import EventSink, TagsMoving, Warned
 from asyncpush.engine.outcome import ImagePush
-from asyncpush.engine.results import ImageStatus, TagResult, TagStatus
+from asyncpush.engine.results import ImageStatus, TagStatus
 from asyncpush.errors import AccessDeniedError, AsyncpushError
 
 ForEach = Callable[[Sequence[ImagePush], Callable[[ImagePush], Awaitable[None]]], Awaitable[None]]
@@ -44,7 +44,8 @@ class Release:
         staged = [push for push in self._pushes if push.error is None]
         if not possible or len(staged) < len(self._pushes):
             for push in staged:
-                self._end(push, ImageStatus.STAGED, _left(push))
+                push.status = ImageStatus.STAGED
+                self._finish(push)
             return
         noted = rollback and await self._note(staged)
         self._emit(TagsMoving(sum(len(push.image.tags) for push in staged)))
@@ -52,10 +53,6 @@ class Release:
         if noted and any(push.error is not None for push in staged):
             await self._for_each(staged, self._return)
         for push in staged:
-            push.tally.tags = {
-                **{t.tag: t for t in _left(push)},
-                **push.tally.tags,
-            }
             returned = any(t.status is TagStatus.RETURNED for t in push.tally.tags.values())
             if returned and push.error is None:
                 push.status = ImageStatus.STAGED
@@ -64,7 +61,7 @@ class Release:
     async def _stage(self, push: ImagePush) -> None:
         await push.run(lambda repository: repository.stage(push.image, push.tally))
         if push.error is not None:
-            self._end(push, push.status, _left(push))
+            self._finish(push)
 
     async def _move(self, push: ImagePush) -> None:
         await push.run(lambda repository: repository.move_tags(push.image, push.tally))
@@ -107,12 +104,3 @@ class Release:
                 self._emit(
                     Warned(f"the tag {tag} in {where} is new and stays; delete it if it must go")
                 )
-
-    def _end(self, push: ImagePush, status: ImageStatus, tags: Sequence[TagResult]) -> None:
-        push.status = status
-        push.tally.tags = {tag.tag: tag for tag in tags}
-        self._finish(push)
-
-
-def _left(push: ImagePush) -> list[TagResult]:
-    return [TagResult(tag, TagStatus.NOT_MOVED) for tag in push.image.tags]

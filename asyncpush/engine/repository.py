@@ -13,6 +13,7 @@ from asyncpush.engine.context import Context
 from asyncpush.engine.events import (
     BlobExists,
     LayerComplete,
+    LayerFailed,
     ManifestCommitted,
     RepositoryCreated,
 )
@@ -179,7 +180,9 @@ class RepositoryPush:
         try:
             await upload.run()
         except AsyncpushError as exc:
-            raise exc.at(digest=digest, file=getattr(blob.source, "path", None)) from exc.__cause__
+            exc.at(digest=digest, file=getattr(blob.source, "path", None))
+            self._emit(LayerFailed(str(self._repository), digest, blob.size, upload.sent, exc))
+            raise
         finally:
             tally.bytes_sent += upload.sent
         self._availability.learn(digest)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from asyncpush.engine.context import Context
-from asyncpush.engine.events import PartSent, UploadResumed
+from asyncpush.engine.events import LayerStarted, PartSent, UploadResumed
 from asyncpush.engine.journal import NoJournal
 from asyncpush.errors import (
     BlobExistsError,
@@ -51,6 +51,9 @@ class BlobUpload:
         :raises ContentError: the blob cannot be read.
         """
         async with self._context.limits.layers, open_blob(self._blob.source) as reader:
+            self._context.emit(
+                LayerStarted(str(self._repository), self._blob.digest, self._blob.size)
+            )
             session, offset = await self._take_up()
             begun = 0
             while True:

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 import yaml
 from fleet import KEYS, ONE, REGISTRIES, TWO, all_tags, serving, wanted_tags, write_layouts
-from support import environment
+from support import asyncpush, environment
 
 from asyncpush.localregistry import CallInfo, Fault, RunningRegistry
 from asyncpush.oci import mediatypes
@@ -156,7 +156,7 @@ async def test_a_registry_that_refuses_everything_leaves_the_others_complete(bul
         Fault(code="AccessDeniedException", message="no") if call.account == TWO else None
     )
     report = bulk.job.parent / "report.json"
-    code, out, err = await bulk.run("--report", str(report))
+    code, out, _ = await bulk.run("--report", str(report))
     assert code == 1
     assert "200 pushed, 100 failed" in out
     tags = await all_tags(bulk.server, bulk.names)
@@ -168,6 +168,12 @@ async def test_a_registry_that_refuses_everything_leaves_the_others_complete(bul
     assert images[REGISTRIES[0].host]["pushed"] == 100
     assert images[REGISTRIES[1].host]["pushed"] == 100
     assert images[REGISTRIES[2].host]["failed"] == 100
+    shown = asyncpush("report", report, env=bulk.env)
+    assert shown.returncode == 0
+    assert "100 images failed: access-denied" in shown.stdout
+    failed = asyncpush("report", report, "--failed", env=bulk.env).stdout.split()
+    assert len(failed) == 100
+    assert all(reference.startswith(TWO) for reference in failed)
 
 
 def assert_nothing_twice(server: RunningRegistry) -> None:

@@ -1,0 +1,94 @@
+"""``asyncpush report``: a report file for people."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import click
+
+from asyncpush.cli.text import duration, plural, size
+from asyncpush.errors import printable
+from asyncpush.report.document import Image, Report
+from asyncpush.report.file import read_report
+
+_MOST_EXAMPLES = 3
+_SLOWEST = 5
+_WORDS = {
+    "pushed": "everything was pushed",
+    "nothing-to-do": "there was nothing to do: everything was there already",
+    "failed": "some of it failed",
+    "interrupted": "it was interrupted",
+}
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.json")
+@click.option("--failed", is_flag=True, help="Print only the references of images that failed.")
+def report(file: Path, *, failed: bool) -> None:
+    """Print what the report of a push says."""
+    document = read_report(file)
+    broken = [image for image in document["images"] if image["status"] == "failed"]
+    if failed:
+        for image in broken:
+            click.echo(printable(image["reference"]))
+        return
+    _print_sums(document)
+    _print_failures(broken)
+    _print_slowest(document)
+    for warning in document["warnings"]:
+        click.echo(printable(f"warning: {warning}"))
+    if document["outcome"] in ("failed", "interrupted"):
+        click.echo("the same command goes on with what is missing")
+
+
+def _print_sums(document: Report) -> None:
+    totals = document["totals"]
+    click.echo(
+        printable(f"{document['job']}: {_WORDS[document['outcome']]}")
+        + f" ({document['started']}, {duration(document['seconds'])})"
+    )
+    states = ", ".join(f"{count} {state}" for state, count in totals["images"].items() if count)
+    click.echo(
+        f"{plural(len(document['images']), 'image')}: {states or 'none ended'};"
+        f" {size(totals['bytes_sent'])} in {plural(totals['parts'], 'part')},"
+        f" {plural(totals['calls'], 'call')}, {totals['retries']} retried,"
+        f" {totals['throttles']} throttled"
+    )
+    for host, sums in document["registries"].items():
+        states = ", ".join(f"{count} {state}" for state, count in sums["images"].items() if count)
+        click.echo(
+            f"{host}: {states or 'no image ended'}; blobs: {sums['blobs_sent']} sent,"
+            f" {sums['blobs_existing']} there, {sums['blobs_failed']} failed;"
+            f" {size(sums['bytes_sent'])}"
+        )
+        for name, call in sums["calls"].items():
+            rate = f", {call['rate']:.1f}/s" if call["rate"] is not None else ""
+            throttled = f", throttled {call['throttled']} times" if call["throttled"] else ""
+            click.echo(f"  {name}: {call['calls']}{rate} of {call['quota']:g}/s{throttled}")
+
+
+def _print_failures(broken: list[Image]) -> None:
+    kinds: defaultdict[str, list[Image]] = defaultdict(list)
+    for image in broken:
+        kinds[image["error"]["kind"] if image["error"] else "unknown"].append(image)
+    for kind, images in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        click.echo(f"{plural(len(images), 'image')} failed: {kind}")
+        for image in images[:_MOST_EXAMPLES]:
+            error = image["error"]
+            why = f"{error['message']}; {error['advice']}" if error else ""
+            click.echo(printable(f"  {image['reference']}: {why.rstrip('; ')}"))
+        if len(images) > _MOST_EXAMPLES:
+            click.echo(f"  and {len(images) - _MOST_EXAMPLES} more (--failed lists all)")
+
+
+def _print_slowest(document: Report) -> None:
+    timed = [(blob["seconds"], blob) for blob in document["blobs"] if blob["seconds"]]
+    slowest = sorted(timed, key=lambda pair: -pair[0])[:_SLOWEST]
+    if slowest:
+        click.echo("slowest blobs:")
+    for seconds, blob in slowest:
+        click.echo(
+            f"  {duration(seconds)} {blob['repository']}@{blob['digest']} ({size(blob['size'])},"
+            f" {plural(blob['parts'], 'part')})"
+        )
