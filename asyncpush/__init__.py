@@ -23,14 +23,18 @@ from asyncpush.engine.events import (
     ImageFinished,
     ImageStarted,
     LayerComplete,
+    LayerFailed,
+    LayerStarted,
     ManifestCommitted,
     PartSent,
     PushPlanned,
+    RepositoryCreated,
+    TagsMoving,
     UploadResumed,
     Warned,
 )
 from asyncpush.engine.journal import open_journal
-from asyncpush.engine.options import PushOptions
+from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pusher import Pusher
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
 from asyncpush.errors import AsyncpushError
@@ -50,6 +54,8 @@ __all__ = [
     "ImageStarted",
     "ImageStatus",
     "LayerComplete",
+    "LayerFailed",
+    "LayerStarted",
     "ManifestCommitted",
     "PartSent",
     "PushItem",
@@ -59,7 +65,10 @@ __all__ = [
     "Pusher",
     "Reference",
     "Registry",
+    "RegistrySettings",
     "Repository",
+    "RepositoryCreated",
+    "TagsMoving",
     "UploadResumed",
     "Warned",
     "open_journal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import Registry, parse_reference
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import AwsOptions
+
+
+_ROLE = re.compile(r"arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 
 
 class JobError(UsageError):
@@ -98,9 +102,8 @@ class _Loader:
         registries: list[Registry] = []
         if group.hosts is not None:
             for i, host in enumerate(group.hosts):
-                with self._at((*where, "hosts", i)) as ok:
+                with self._at((*where, "hosts", i)):
                     registries.append(parse_reference(f"{host}/any").repository.registry)
-                del ok
         else:
             for account in group.accounts or ():
                 for i, region in enumerate(group.regions or ()):
@@ -108,6 +111,13 @@ class _Loader:
                         host = f"{account}.dkr.ecr.{region}.{_domain(region)}"
                         registries.append(parse_reference(f"{host}/any").repository.registry)
         role = self._template(group.role_arn, (*where, "role_arn"), REGISTRY_NAMES)
+        example = {"account": "0" * 12, "region": "x"}
+        if role is not None and not _ROLE.fullmatch(role.render(example)):
+            self._add(
+                f"{role.source} is no role's ARN",
+                (*where, "role_arn"),
+                "write arn:aws:iam::{account}:role/NAME",
+            )
         external = self._template(group.external_id, (*where, "external_id"), REGISTRY_NAMES)
         for registry in registries:
             values = {"account": registry.account, "region": registry.region}

@@ -150,6 +150,30 @@ def test_role_of_a_profile_is_assumed(
     assert done.returncode == 0, done.stderr
 
 
+def test_role_of_a_job_is_assumed_with_its_external_id(
+    moto: str, moto_target: str, layout: Path, tmp_path: Path
+) -> None:
+    job = tmp_path / "job.yaml"
+    document = {
+        "version": 1,
+        "registries": [
+            {"hosts": [HOST], "role_arn": ROLE, "external_id": "x1", "endpoint_url": moto}
+        ],
+        "sources": [{"layouts": str(layout)}],
+        "targets": [{"repository": moto_target.partition("/")[2]}],
+    }
+    job.write_text(json.dumps(document))
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+    done = asyncpush("run", job, env=at_moto(moto, **keys))
+    assert done.returncode == 0, done.stderr
+
+    # Without a key to assume it with: a matter of credentials.
+    done = asyncpush("run", job, env=at_moto(moto))
+    assert done.returncode == 3
+    assert len(error_lines(done)) == 1
+
+
 def test_web_identity_is_exchanged_for_a_role(
     moto: str, moto_target: str, layout: Path, tmp_path: Path
 ) -> None:

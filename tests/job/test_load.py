@@ -187,6 +187,11 @@ def test_the_fingerprint_follows_what_goes_where_and_nothing_else(folder: Path) 
             "registries.0",
             "external_id goes with role_arn",
         ),
+        (
+            {"registries": [{"hosts": [HOST], "role_arn": "role/push"}]},
+            "registries.0.role_arn",
+            "no role's ARN",
+        ),
         ({"sources": [{"layouts": "no/*"}]}, "sources.0.layouts", "no match"),
         ({"sources": [{"layouts": "layouts/R*"}]}, "sources.0.layouts", "none of them"),
         (
@@ -289,6 +294,19 @@ def test_templates_parse_or_say_why(text: str) -> None:
         return
     if "{" not in text and "}" not in text:
         assert template.render({}) == text
+
+
+def test_the_example_of_the_docs_is_a_job(folder: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs" / "jobs.md"
+    text = docs.read_text().partition("<!-- job -->")[2].partition("<!-- /job -->")[0]
+    writer = LayoutWriter(folder / "base" / "alpine")
+    writer.entry(writer.image([writer.blob(b"x", mediatypes.OCI_LAYER)]), "3")
+    writer.close()
+    path = folder / "job.yaml"
+    path.write_text(text.strip().removeprefix("```yaml").removesuffix("```"))
+    job = load_job(path, {"build": "7"}, {"EXTERNAL_ID": "x"})
+    assert len(job.registries) == 5
+    assert [Path(source.directory).name for source in job.sources] == ["one", "two", "alpine"]
 
 
 def test_the_schema_accepts_what_is_accepted() -> None:
