@@ -25,7 +25,6 @@ from asyncpush.plan.reference import Registry, parse_reference
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import AwsOptions
 
-
 _ROLE = re.compile(r"arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 
 
