@@ -27,9 +27,11 @@ class ExitCode(IntEnum):
 
 def exit_code(report: PushReport) -> ExitCode:
     """The exit code that a report calls for."""
+    if not report.complete:
+        return ExitCode.INTERRUPTED
     failed = report.failed
     if not failed:
-        return ExitCode.OK if report.complete else ExitCode.INTERRUPTED
+        return ExitCode.OK
     if report.only_credentials_failed:
         return ExitCode.CREDENTIALS
     if len(failed) == len(report.images) and all(isinstance(i.error, UsageError) for i in failed):

@@ -42,7 +42,9 @@ class Release:
         """
         await self._for_each(self._pushes, self._stage)
         staged = [push for push in self._pushes if push.error is None]
-        if not possible or len(staged) < len(self._pushes):
+        # What the user lets pass when it is refused holds nothing up, also here.
+        failed = any(push.status is ImageStatus.FAILED for push in self._pushes)
+        if failed or not possible:
             for push in staged:
                 push.status = ImageStatus.STAGED
                 self._finish(push)

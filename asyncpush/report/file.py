@@ -100,7 +100,7 @@ def read_report(path: Path) -> Report:
 def _head(job: str, recorder: Recorder, report: PushReport, options: PushOptions) -> dict[str, Any]:
     registries = _registries(recorder, report)
     outcome = "failed"
-    if not report.complete and not report.failed:
+    if not report.complete:
         outcome = "interrupted"
     elif report.ok:
         outcome = "nothing-to-do" if report.nothing_to_do else "pushed"
