@@ -27,7 +27,7 @@ from asyncpush.oci.manifest import ImageIndex, parse_manifest
 from asyncpush.oci.sample import write_sample
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.limits import MIB
-from asyncpush.plan.reference import Reference, parse_reference
+from asyncpush.plan.reference import Reference, Registry, parse_reference
 from asyncpush.registries.ecr.session import AwsOptions, open_client
 
 _REGION = "us-east-1"
@@ -95,6 +95,7 @@ async def _push_and_read_back(layout: Path, store: Path) -> ExitCode:
 async def _prepare(reference: Reference, aws: AwsOptions) -> str:
     """Create the repository, and get a token to pull with."""
     registry = reference.repository.registry
+    assert isinstance(registry, Registry), "the demonstration's own target"
     async with open_client(registry, aws, 1, "asyncpush-demo") as client:
         try:
             await client.create_repository(repositoryName=reference.repository.name)

@@ -67,6 +67,12 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="When the registry does not take an artifact or an empty blob. [default: fail]",
         ),
         click.option(
+            "--transport",
+            type=click.Choice(["native", "distribution"]),
+            help="The API that ECR is spoken to with: its own, or OCI distribution."
+            " [default: native]",
+        ),
+        click.option(
             "--atomic",
             is_flag=True,
             help="Push everything by digest first; move the tags when all of it is there.",
@@ -154,6 +160,7 @@ def push_options(flags: Mapping[str, Any], **base: Any) -> PushOptions:
     """
     given = {name: flags[name] for name, _ in _BOUNDS}
     given["on_refused"] = flags["on_refused"]
+    given["transport"] = flags["transport"]
     if flags["memory"] is not None:
         given["memory"] = flags["memory"] * MIB
     if flags["part_size"] is not None:

@@ -18,8 +18,15 @@ from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once
 from asyncpush.errors import AccessDeniedError
-from asyncpush.plan.reference import Registry
-from asyncpush.registries.ecr.transport import open_transport
+from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
+from asyncpush.registries.base import Transport
+from asyncpush.registries.distribution import transport as distribution
+from asyncpush.registries.ecr import transport as native
+from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.token import open_by_token
+
+# Calls a second; no registry answers as fast.
+_UNKNOWN_QUOTA = 100_000.0
 
 
 class Connections:
@@ -37,17 +44,17 @@ class Connections:
         self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
         # Hashing is the one piece of work that fills a processor.
         self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
-        self._contexts: Once[Registry, Context] = Once()
-        self._paces: dict[Registry, Paces] = {}
+        self._contexts: Once[AnyRegistry, Context] = Once()
+        self._paces: dict[AnyRegistry, Paces] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
-        self.sharing: Mapping[Registry, int] = {}
+        self.sharing: Mapping[AnyRegistry, int] = {}
         """How many machines share each registry's quotas, where that is more than this one."""
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._stack.aclose()
 
-    async def get(self, registry: Registry) -> Context:
+    async def get(self, registry: AnyRegistry) -> Context:
         """A registry's surroundings, connected and authorized.
 
         :raises RegistryError: it cannot be reached, or does not accept the credentials.
@@ -63,20 +70,37 @@ class Connections:
         """By registry and call: how often it was made and throttled, its quota, its rate."""
         return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
 
-    async def _connect(self, registry: Registry) -> Context:
+    def _open(
+        self, registry: AnyRegistry, aws: AwsOptions
+    ) -> contextlib.AbstractAsyncContextManager[Transport]:
+        connections, user_agent = self._options.connections, self._user_agent
+        if isinstance(registry, DistributionRegistry):
+            return distribution.open_transport(
+                registry.host,
+                connections=connections,
+                user_agent=user_agent,
+                plain_http=registry.loopback,
+            )
+        if self._options.transport == "distribution":
+            return open_by_token(registry, aws, connections=connections, user_agent=user_agent)
+        return native.open_transport(
+            registry,
+            aws,
+            connections=connections,
+            hashing=self._hashing,
+            user_agent=user_agent,
+        )
+
+    async def _connect(self, registry: AnyRegistry) -> Context:
         """Open and authorize one registry's transport, before any byte goes there."""
         settings = self._options.settings(registry)
-        transport = await self._stack.enter_async_context(
-            open_transport(
-                registry,
-                settings.aws,
-                connections=self._options.connections,
-                hashing=self._hashing,
-                user_agent=self._user_agent,
-            )
-        )
+        transport = await self._stack.enter_async_context(self._open(registry, settings.aws))
         share = self.sharing.get(registry, 1)
-        quotas = {**PUBLISHED_QUOTAS, **settings.quotas}
+        published = PUBLISHED_QUOTAS
+        if isinstance(registry, DistributionRegistry):
+            # Nothing is published for these; what they throttle is adapted to.
+            published = dict.fromkeys(PUBLISHED_QUOTAS, _UNKNOWN_QUOTA)
+        quotas = {**published, **settings.quotas}
         paces = Paces({call: rate / share for call, rate in quotas.items()})
         limits = Limits(
             layers=anyio.CapacityLimiter(self._options.layers),

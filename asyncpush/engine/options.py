@@ -9,7 +9,7 @@ from typing import Literal
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
-from asyncpush.plan.reference import Registry
+from asyncpush.plan.reference import AnyRegistry
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import AwsOptions
 
@@ -59,6 +59,8 @@ class PushOptions:
         None creates none.
     :param aws: credentials and endpoints.
     :param registries: what differs for some registries.
+    :param transport: the API that ECR is spoken to with: its own, or OCI distribution. Registries
+        that are not ECR are always spoken to with OCI distribution.
     """
 
     images: int = 32
@@ -77,9 +79,10 @@ class PushOptions:
     rollback: bool = False
     create: RepositorySettings | None = None
     aws: AwsOptions = field(default_factory=AwsOptions)
-    registries: Mapping[Registry, RegistrySettings] = field(default_factory=dict)
+    registries: Mapping[AnyRegistry, RegistrySettings] = field(default_factory=dict)
+    transport: Literal["native", "distribution"] = "native"
 
-    def settings(self, registry: Registry) -> RegistrySettings:
+    def settings(self, registry: AnyRegistry) -> RegistrySettings:
         """A registry's settings, with all quotas that are not the published ones."""
         own = self.registries.get(registry)
         if own is None:

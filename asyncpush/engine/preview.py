@@ -15,7 +15,7 @@ from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage, RepositoryPlan
 from asyncpush.plan.limits import ECR
-from asyncpush.plan.reference import Registry
+from asyncpush.plan.reference import AnyRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class PushPreview:
 
     images: list[ImagePreview]
     rejected: list[ImageResult]
-    registries: Mapping[Registry, RegistryPreview]
+    registries: Mapping[AnyRegistry, RegistryPreview]
 
     @property
     def bytes(self) -> int:
@@ -122,7 +122,7 @@ def preview(
     :param answers: for each image, which of its blobs are there, or why that is not known.
     """
     part_size = options.part_size or ECR.part_bytes
-    sums: defaultdict[Registry, list[ImagePreview]] = defaultdict(list)
+    sums: defaultdict[AnyRegistry, list[ImagePreview]] = defaultdict(list)
     counted: set[tuple[str, Digest]] = set()
     images = []
     for image in plan.images():
@@ -156,7 +156,7 @@ def preview(
 
 
 def _sum_up(
-    registry: Registry, images: Iterable[ImagePreview], plan: Plan, options: PushOptions
+    registry: AnyRegistry, images: Iterable[ImagePreview], plan: Plan, options: PushOptions
 ) -> RegistryPreview:
     images = list(images)
     graphs = [r for r in plan.repositories.values() if r.repository.registry == registry]

@@ -25,7 +25,7 @@ from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.items import Item
-from asyncpush.plan.reference import Registry, Repository
+from asyncpush.plan.reference import AnyRegistry, Repository
 
 _CLOSE_SECONDS = 2.0
 
@@ -89,7 +89,7 @@ class Pusher:
         rejected: Iterable[ImageResult] = (),
         *,
         journal: NoJournal | None = None,
-        sharing: Mapping[Registry, int] | None = None,
+        sharing: Mapping[AnyRegistry, int] | None = None,
     ) -> PushReport:
         """Push what :meth:`plan` made, or a shard of it.
 
@@ -177,7 +177,7 @@ class Pusher:
         Images that go to several registries have their turns there at about the same time, so that
         their blobs are read from disk once, and from the page cache after that.
         """
-        queues: defaultdict[Registry, list[PlannedImage]] = defaultdict(list)
+        queues: defaultdict[AnyRegistry, list[PlannedImage]] = defaultdict(list)
         for image in images:
             queues[image.repository.registry].append(image)
         async with anyio.create_task_group() as tasks:

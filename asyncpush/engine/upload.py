@@ -19,7 +19,7 @@ from asyncpush.errors import (
 from asyncpush.plan.graph import PlannedBlob
 from asyncpush.plan.limits import ECR, MIB
 from asyncpush.plan.reference import Repository
-from asyncpush.registries.base import UploadSession
+from asyncpush.registries.base import PartReceipt, UploadSession
 from asyncpush.registries.content import BlobReader, open_blob
 
 # A session that is lost, or a registry that keeps naming another offset, is a fault once or twice;
@@ -61,7 +61,7 @@ class BlobUpload:
                     begun += 1
                     session, offset = await self._begin(), 0
                 try:
-                    await self._send_parts(session, reader, offset)
+                    session = await self._send_parts(session, reader, offset)
                     await self._complete(session)
                 except BlobExistsError:
                     break
@@ -103,16 +103,23 @@ class BlobUpload:
         await self._journal.note_upload(self._repository, self._blob.digest, session, 0)
         return session
 
-    async def _send_parts(self, session: UploadSession, reader: BlobReader, offset: int) -> None:
+    async def _send_parts(
+        self, session: UploadSession, reader: BlobReader, offset: int
+    ) -> UploadSession:
+        """Send all parts from an offset on.
+
+        :return: the session, under the name that it has in the end.
+        """
         part_size = self._context.options.part_size or session.part_size
         self._check_parts(part_size)
         corrections = 0
         while offset < self._blob.size:
             length = min(part_size, self._blob.size - offset)
             try:
-                last = await self._call(
+                receipt = await self._call(
                     "UploadLayerPart", partial(self._send, session, reader, offset, length)
                 )
+                last, session = receipt.last, receipt.session
             except PartOutOfOrderError as exc:
                 corrections += 1
                 if exc.last_valid_byte is None or corrections > _MAX_CORRECTIONS:
@@ -133,16 +140,20 @@ class BlobUpload:
             self._context.emit(PartSent(str(self._repository), self._blob.digest, offset, received))
             offset += received
             await self._journal.note_upload(self._repository, self._blob.digest, session, offset)
+        return session
 
     async def _send(
         self, session: UploadSession, reader: BlobReader, offset: int, length: int
-    ) -> int:
+    ) -> PartReceipt:
+        final = self._blob.digest if offset + length == self._blob.size else None
         # Inside of the retry, so that a wait between two tries holds no slot and no memory.
         async with (
             self._context.limits.parts,
             self._context.limits.memory.hold(self._transport.part_memory),
         ):
-            return await self._transport.upload_part(self._name, session, reader, offset, length)
+            return await self._transport.upload_part(
+                self._name, session, reader, offset, length, final
+            )
 
     async def _complete(self, session: UploadSession) -> None:
         complete = partial(self._transport.complete_upload, self._name, session, self._blob.digest)

@@ -102,13 +102,13 @@ class _Loader:
         if group.hosts is not None:
             for i, host in enumerate(group.hosts):
                 with self._at((*where, "hosts", i)):
-                    registries.append(parse_reference(f"{host}/any").repository.registry)
+                    registries.append(_registry(host))
         else:
             for account in group.accounts or ():
                 for i, region in enumerate(group.regions or ()):
                     with self._at((*where, "regions", i)):
                         host = f"{account}.dkr.ecr.{region}.{_domain(region)}"
-                        registries.append(parse_reference(f"{host}/any").repository.registry)
+                        registries.append(_registry(host))
         role = self._template(group.role_arn, (*where, "role_arn"), REGISTRY_NAMES)
         example = {"account": "0" * 12, "region": "x"}
         if role is not None and not _ROLE.fullmatch(role.render(example)):
@@ -260,6 +260,12 @@ class _Collecting:
             self._collect(value)
             return True
         return False
+
+
+def _registry(host: str) -> Registry:
+    registry = parse_reference(f"{host}/any").repository.registry
+    assert isinstance(registry, Registry), "without docker:// it is ECR's, or an error"
+    return registry
 
 
 def _domain(region: str) -> str:

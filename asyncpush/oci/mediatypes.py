@@ -18,6 +18,8 @@ DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzi
 _MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 _IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+MANIFESTS = _MANIFESTS | _INDEXES
+"""What can be committed: manifests and indexes."""
 # Docker's schema 1 cannot be pushed by digest: its digest leaves out part of the document.
 SCHEMA_1 = frozenset(
     {

@@ -16,6 +16,7 @@ _HOST = re.compile(
     r"(?P<domain>amazonaws\.com(?:\.cn)?|amazonaws\.eu|on\.aws|on\.amazonwebservices\.com\.cn"
     r"|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
 )
+_ANY_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 _DUAL_STACK_DOMAINS = frozenset({"on.aws", "on.amazonwebservices.com.cn"})
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z0-9-]*):ecr:(?P<region>[a-z0-9][a-z0-9-]*):(?P<account>[0-9]{12})"
@@ -42,7 +43,10 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 # distribution-spec's grammar of a tag, with the length that ECR takes.
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,299}")
-_FORM = "write ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN"
+_FORM = (
+    "write ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST], a repository's ARN, or"
+    " docker://HOST/REPOSITORY[:TAG] for another registry"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +82,30 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True)
+class DistributionRegistry:
+    """A registry that is no ECR, reached through OCI distribution; ``host`` with its port."""
+
+    host: str
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is on this machine, where plain HTTP is safe."""
+        name = self.host.rpartition(":")[0] or self.host
+        return name == "localhost" or name.startswith("127.") or self.host.startswith("[::1]")
+
+    def __str__(self) -> str:
+        return self.host
+
+
+AnyRegistry = Registry | DistributionRegistry
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """A repository of one registry."""
 
-    registry: Registry
+    registry: AnyRegistry
     name: str
-
-    @property
-    def arn(self) -> str:
-        """The repository's ARN, as policies name it."""
-        registry = self.registry
-        return (
-            f"arn:{registry.partition}:ecr:{registry.region}:{registry.account}"
-            f":repository/{self.name}"
-        )
 
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
@@ -112,7 +126,10 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Read an ECR reference or a repository ARN, either with a tag, a digest, both or neither.
+    """Read a reference or a repository ARN, either with a tag, a digest, both or neither.
+
+    ``docker://HOST[:PORT]/REPO`` with a host that is not ECR's is any registry that speaks OCI
+    distribution.
 
     :param text: ``ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO[:TAG][@DIGEST]``, its China, FIPS and
         dual-stack forms, or ``arn:aws:ecr:REGION:ACCOUNT:repository/REPO[:TAG][@DIGEST]``.
@@ -127,6 +144,8 @@ def parse_reference(text: str) -> Reference:
         return _parse_rest(Registry(arn["account"], arn["region"], domain), arn["rest"], text)
     host, slash, rest = text.removeprefix("docker://").partition("/")
     match = _HOST.fullmatch(host)
+    if match is None and slash and text.startswith("docker://"):
+        return _parse_rest(DistributionRegistry(_distribution_host(host, text)), rest, text)
     if match is None or not slash:
         raise InvalidReferenceError("this is no ECR reference", advice=_FORM, reference=text)
     registry = Registry(match["account"], match["region"], match["domain"], bool(match["fips"]))
@@ -142,7 +161,13 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
-def _parse_rest(registry: Registry, rest: str, text: str) -> Reference:
+def _distribution_host(host: str, text: str) -> str:
+    if not _ANY_HOST.fullmatch(host):
+        raise InvalidReferenceError(f"{host!r} is no host of a registry", reference=text)
+    return host.lower()
+
+
+def _parse_rest(registry: AnyRegistry, rest: str, text: str) -> Reference:
     name_and_tag, at, digest_text = rest.partition("@")
     digest = None
     if at:

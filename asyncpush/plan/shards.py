@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from asyncpush.plan.graph import Plan, RepositoryPlan
 from asyncpush.plan.limits import MIB
-from asyncpush.plan.reference import Registry
+from asyncpush.plan.reference import AnyRegistry
 
 # What a manifest costs beside its bytes, in bytes: at ECR's ten PutImage a second, a commit takes
 # as long as some megabytes of layers.
@@ -24,7 +24,7 @@ class Shard:
     """
 
     plan: Plan
-    sharing: Mapping[Registry, int]
+    sharing: Mapping[AnyRegistry, int]
 
 
 def cut(plan: Plan, count: int) -> list[Shard]:

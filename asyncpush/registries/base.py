@@ -14,12 +14,24 @@ from asyncpush.registries.content import BlobReader
 class UploadSession:
     """An upload that a registry has opened.
 
-    :param id: the registry's name for it.
+    :param id: the registry's name for it, which may change with every part.
     :param part_size: bytes that the registry expects in each part but the last.
     """
 
     id: str
     part_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartReceipt:
+    """What a registry answered to a part.
+
+    :param last: offset of the last byte that it holds of the session.
+    :param session: the session, under the name that it has from now on.
+    """
+
+    last: int
+    session: UploadSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,7 @@ class Transport(Protocol):
         """
         ...
 
-    async def available(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+    async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
         """Which of at most 100 blobs the repository has."""
         ...
 
@@ -83,11 +95,18 @@ class Transport(Protocol):
         ...
 
     async def upload_part(
-        self, repository: str, session: UploadSession, blob: BlobReader, offset: int, length: int
-    ) -> int:
+        self,
+        repository: str,
+        session: UploadSession,
+        blob: BlobReader,
+        offset: int,
+        length: int,
+        final: Digest | None,
+    ) -> PartReceipt:
         """Send ``length`` bytes of a blob from ``offset`` on; parts of a session go in order.
 
-        :return: offset of the last byte that the registry holds of this session.
+        :param final: the blob's digest if this part ends it, for transports that can complete an
+            upload with its last part.
         :raises PartOutOfOrderError: the registry expects another offset.
         :raises UploadNotFoundError: the session is gone.
         """
@@ -124,8 +143,8 @@ class Transport(Protocol):
         """What at most 100 tags point to; tags that do not exist are left out."""
         ...
 
-    async def get_manifest(self, repository: str, digest: Digest) -> TaggedManifest:
-        """Read a manifest back.
+    async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
+        """Read a manifest back, by digest.
 
         :raises ManifestsNotFoundError: the repository does not have it.
         """

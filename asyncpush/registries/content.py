@@ -35,6 +35,10 @@ class BlobReader(Protocol):
         """
         ...
 
+    def fileno(self) -> int | None:
+        """The open file that holds the content at the same offsets, if there is one."""
+        ...
+
 
 class _FileReader:
     def __init__(self, fd: int, path: str) -> None:
@@ -65,6 +69,9 @@ class _FileReader:
             # Not in memory, or a file system without such reads: the thread's read will tell.
             return False
 
+    def fileno(self) -> int | None:
+        return self._fd
+
 
 class _MemoryReader:
     def __init__(self, data: bytes) -> None:
@@ -76,6 +83,9 @@ class _MemoryReader:
     def read_into_nowait(self, buffer: memoryview, offset: int) -> bool:
         self.read_into(buffer, offset)
         return True
+
+    def fileno(self) -> int | None:
+        return None
 
 
 @asynccontextmanager

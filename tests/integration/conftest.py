@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Served, serve
+from support import Served, docker_registry_at, serve
 
 from asyncpush.oci.sample import write_sample
 
@@ -52,3 +52,10 @@ def _moto_port(log: Path) -> int:
                 return int(word.rsplit(":", 1)[1])
         time.sleep(0.1)
     pytest.fail(f"moto's server did not start: {log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Debian's docker-registry; its address."""
+    with docker_registry_at(tmp_path_factory.mktemp("docker-registry")) as address:
+        yield address

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import base64
-import socket
 import subprocess
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,41 +24,6 @@ def pushed(registry: Served, sample: Path) -> tuple[str, list[str]]:
     credentials = base64.b64decode(answer["authorizationToken"]).decode()
     source = f"docker://{registry.url.removeprefix('http://')}/real/programs"
     return source, ["--src-tls-verify=false", "--src-creds", credentials]
-
-
-@pytest.fixture(scope="module")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Debian's docker-registry (distribution); its address."""
-    program = require_program("docker-registry")
-    folder = tmp_path_factory.mktemp("docker-registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    (folder / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: '{folder / 'data'}'}}}}\n"
-    )
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            [program, "serve", str(folder / "config.yml")], stdout=log, stderr=log
-        ) as process,
-    ):
-        try:
-            _wait_for(f"http://{address}/v2/")
-            yield address
-        finally:
-            process.terminate()
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(100):
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-    pytest.fail(f"nobody listens on {url}")
 
 
 def skopeo_copy(*arguments: str) -> None:

@@ -19,7 +19,12 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
-from asyncpush.registries.base import RepositorySettings, TaggedManifest, UploadSession
+from asyncpush.registries.base import (
+    PartReceipt,
+    RepositorySettings,
+    TaggedManifest,
+    UploadSession,
+)
 from asyncpush.registries.content import BlobReader
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
@@ -66,11 +71,11 @@ class EcrTransport:
             # The native API is signed and needs no token; what matters here is the answer's kind.
             await self._client.get_authorization_token()
 
-    async def available(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+    async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("BatchCheckLayerAvailability", repository):
             answer = await self._client.batch_check_layer_availability(
-                **self._names(repository), layerDigests=list(digests)
+                **self._names(repository), layerDigests=list(wanted)
             )
         return {
             Digest(layer["layerDigest"])
@@ -108,8 +113,14 @@ class EcrTransport:
         raise UploadNotFoundError("the upload has a part that is none of its layer's")
 
     async def upload_part(
-        self, repository: str, session: UploadSession, blob: BlobReader, offset: int, length: int
-    ) -> int:
+        self,
+        repository: str,
+        session: UploadSession,
+        blob: BlobReader,
+        offset: int,
+        length: int,
+        final: Digest | None,  # noqa: ARG002 - ECR completes an upload with a call of its own
+    ) -> PartReceipt:
         """See :class:`~asyncpush.registries.base.Transport`."""
         part = _Part(blob, offset, length)
         token = _part.set(part)
@@ -129,7 +140,7 @@ class EcrTransport:
             raise
         finally:
             _part.reset(token)
-        return int(answer["lastByteReceived"])
+        return PartReceipt(int(answer["lastByteReceived"]), session)
 
     async def complete_upload(
         self, repository: str, session: UploadSession, digest: Digest
@@ -181,17 +192,17 @@ class EcrTransport:
             if "imageTag" in image["imageId"]
         }
 
-    async def get_manifest(self, repository: str, digest: Digest) -> TaggedManifest:
+    async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        images = await self._batch_get_image(repository, [{"imageDigest": digest}])
+        images = await self._batch_get_image(repository, [{"imageDigest": reference}])
         if not images:
             raise ManifestsNotFoundError(
                 "the repository does not have this image any more",
                 repository=f"{self._registry.host}/{repository}",
-                digest=digest,
+                digest=reference,
             )
         raw = images[0]["imageManifest"].encode()
-        return TaggedManifest(digest, images[0]["imageManifestMediaType"], raw)
+        return TaggedManifest(Digest(reference), images[0]["imageManifestMediaType"], raw)
 
     async def _batch_get_image(
         self, repository: str, ids: Sequence[dict[str, str]]

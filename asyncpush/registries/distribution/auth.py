@@ -1,0 +1,161 @@
+"""Authorization headers: Basic, and Bearer tokens by scope, renewed in time."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import anyio
+
+from asyncpush.errors import CredentialsError, ThrottledError, TransientError
+from asyncpush.registries.distribution.challenge import Challenge, parse_challenges
+from asyncpush.registries.distribution.dockerconfig import Login
+
+# distribution's token documentation: 60 seconds unless the answer says otherwise.
+_DEFAULT_SECONDS = 60.0
+# Renewed before it ends, so that no call finds it ended on its way.
+_MARGIN_SECONDS = 10.0
+
+FindLogin = Callable[[str], Awaitable[Login | None]]
+"""The credentials for a repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    header: str
+    until: float
+
+
+class Authorizer:
+    """The Authorization headers of one registry.
+
+    :param session: makes the calls to token services.
+    :param host: the registry, for errors.
+    :param find_login: finds credentials, asked again when the registry does not accept a header.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, host: str, find_login: FindLogin) -> None:
+        self._session = session
+        self._host = host
+        self._find_login = find_login
+        self._challenges: list[Challenge] = []
+        self._held: dict[str, _Held] = {}
+        self._lock = anyio.Lock()
+
+    async def header(self, repository: str, extra: str | None = None) -> str | None:
+        """The header for pushing to a repository; None until a challenge says what is wanted.
+
+        :param extra: a further repository to read from.
+        """
+        scope = _scope(repository, extra)
+        held = self._held.get(scope)
+        if held is not None and held.until > time.monotonic():
+            return held.header
+        if not self._challenges:
+            return None
+        async with self._lock:
+            held = self._held.get(scope)
+            if held is None or held.until <= time.monotonic():
+                held = self._held[scope] = await self._get(repository, scope)
+        return held.header
+
+    def challenged(self, refused: str | None, headers: list[str]) -> bool:
+        """Note a 401.
+
+        :param refused: the header that was not accepted, None for none.
+        :return: whether it is worth another try.
+        """
+        challenges = parse_challenges(headers)
+        if not challenges:
+            return False
+        self._challenges = challenges
+        for scope in [s for s, held in self._held.items() if held.header == refused]:
+            del self._held[scope]
+        return True
+
+    async def _get(self, repository: str, scope: str) -> _Held:
+        login = await self._find_login(repository)
+        for challenge in self._challenges:
+            if challenge.scheme == "bearer" and "realm" in challenge.params:
+                return await self._fetch(challenge.params, scope, login)
+            if challenge.scheme == "basic" and login is not None:
+                return _Held(_basic(login), float("inf"))
+        if login is None:
+            raise CredentialsError(
+                "the registry wants credentials, and there are none",
+                advice=f"sign in with docker login {self._host}",
+                registry=self._host,
+            )
+        wanted = ", ".join(challenge.scheme for challenge in self._challenges)
+        raise CredentialsError(f"the registry wants {wanted}, not known", registry=self._host)
+
+    async def _fetch(self, params: Mapping[str, str], scope: str, login: Login | None) -> _Held:
+        """Get a token (distribution, "Token Authentication Specification")."""
+        realm, service = params["realm"], params.get("service", "")
+        scopes = scope.split(" ")
+        try:
+            if login is not None and login.identity_token is not None:
+                form = {
+                    "grant_type": "refresh_token",
+                    "service": service,
+                    "scope": scope,
+                    "refresh_token": login.identity_token,
+                    "client_id": "asyncpush",
+                }
+                answer = self._session.post(realm, data=form, allow_redirects=False)
+            else:
+                query = [("service", service), *(("scope", s) for s in scopes)]
+                headers = {} if login is None else {"Authorization": _basic(login)}
+                answer = self._session.get(
+                    realm,
+                    params=[pair for pair in query if pair[1]],
+                    headers=headers,
+                    allow_redirects=False,
+                )
+            async with answer as response:
+                return await self._read(response)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            # ValueError: a realm that is no address. The message may quote it, never a secret.
+            raise TransientError(
+                f"the token service cannot be reached: {type(exc).__name__}",
+                advice="check the network and the registry's configuration",
+                registry=self._host,
+                call="token",
+            ) from exc
+
+    async def _read(self, response: aiohttp.ClientResponse) -> _Held:
+        where = {"registry": self._host, "call": "token", "status": str(response.status)}
+        if response.status == 429:
+            raise ThrottledError("the token service throttles", **where)
+        if response.status >= 500:
+            raise TransientError("the token service failed", **where)
+        if response.status != 200:
+            raise CredentialsError(
+                "the token service does not accept the credentials",
+                advice=f"sign in again with docker login {self._host}",
+                **where,
+            )
+        document: Any = await response.json(content_type=None)
+        token = None
+        if isinstance(document, dict):
+            token = document.get("token") or document.get("access_token")
+        if not isinstance(token, str):
+            raise CredentialsError("the token service's answer holds no token", **where)
+        seconds = document.get("expires_in")
+        if not isinstance(seconds, int | float) or seconds <= 0:
+            seconds = _DEFAULT_SECONDS
+        margin = min(_MARGIN_SECONDS, seconds / 4)
+        return _Held(f"Bearer {token}", time.monotonic() + seconds - margin)
+
+
+def _scope(repository: str, extra: str | None) -> str:
+    scope = f"repository:{repository}:pull,push"
+    return f"{scope} repository:{extra}:pull" if extra else scope
+
+
+def _basic(login: Login) -> str:
+    return "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()

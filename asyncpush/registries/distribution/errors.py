@@ -1,0 +1,126 @@
+"""What a distribution registry answers, in this package's terms (distribution-spec)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import aiohttp
+
+from asyncpush.errors import (
+    AccessDeniedError,
+    BlobRejectedError,
+    BlobsNotFoundError,
+    CredentialsError,
+    ManifestsNotFoundError,
+    PartOutOfOrderError,
+    RefusedError,
+    RegistryError,
+    RepositoryNotFoundError,
+    TagConflictError,
+    ThrottledError,
+    TransientError,
+    UploadNotFoundError,
+)
+
+_MOST_ERROR_BYTES = 64 * 1024
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
+_REPOSITORY_ADVICE = "create the repository first, and check the target's name"
+_KINDS: dict[str, tuple[type[RegistryError], str]] = {
+    "NAME_UNKNOWN": (RepositoryNotFoundError, _REPOSITORY_ADVICE),
+    "NAME_INVALID": (RegistryError, "the registry takes no repository of this name"),
+    "DENIED": (AccessDeniedError, "ask for the permission to push to this repository"),
+    "UNAUTHORIZED": (CredentialsError, "sign in again with docker login"),
+    "BLOB_UNKNOWN": (BlobsNotFoundError, "push again"),
+    "MANIFEST_BLOB_UNKNOWN": (BlobsNotFoundError, "push again"),
+    "MANIFEST_UNKNOWN": (ManifestsNotFoundError, "push again"),
+    "BLOB_UPLOAD_UNKNOWN": (UploadNotFoundError, "push again"),
+    "BLOB_UPLOAD_INVALID": (UploadNotFoundError, "push again"),
+    "DIGEST_INVALID": (
+        BlobRejectedError,
+        "the file is damaged, or its name lies; copy the image into the layout again",
+    ),
+    "SIZE_INVALID": (BlobRejectedError, "copy the image into the layout again"),
+    "TOOMANYREQUESTS": (ThrottledError, "push less at once"),
+    "UNSUPPORTED": (RefusedError, "--on-refused warn leaves such artifacts out"),
+    "MANIFEST_INVALID": (RefusedError, "--on-refused warn leaves such artifacts out"),
+}
+
+
+async def error_of(
+    response: aiohttp.ClientResponse, call: str, **places: str | None
+) -> RegistryError:
+    """The error that an answer is.
+
+    :param call: what was asked, as ``PUT manifest``.
+    """
+    code, message = await _read(response)
+    status = response.status
+    where: dict[str, Any] = {
+        **places,
+        "call": call,
+        "error": code or None,
+        "status": str(status),
+        "request_id": response.headers.get("x-amzn-RequestId")
+        or response.headers.get("X-Request-Id"),
+    }
+    message = message or f"the registry answered HTTP {status}"
+    if status == 416:
+        last = last_of(response)
+        return PartOutOfOrderError(message, last_valid_byte=last, advice="push again", **where)
+    if code == "TAG_INVALID" and "immutable" in message:
+        return TagConflictError(
+            message, advice="push under a new tag, or delete the old image if it may go", **where
+        )
+    kind, advice = _KINDS.get(code) or _by_status(status, call)
+    return kind(message, advice=advice, **where)
+
+
+def _by_status(status: int, call: str) -> tuple[type[RegistryError], str]:
+    """The class of an error whose code says nothing."""
+    if status == 404 and "upload" in call:
+        return UploadNotFoundError, "push again"
+    if status >= 500 or status == 408:
+        return TransientError, "the registry failed; push again later"
+    code = {
+        401: "UNAUTHORIZED",
+        403: "DENIED",
+        404: "NAME_UNKNOWN",
+        405: "UNSUPPORTED" if call == "PUT manifest" else "",
+        429: "TOOMANYREQUESTS",
+    }.get(status, "")
+    return _KINDS.get(code, (RegistryError, ""))
+
+
+def last_of(response: aiohttp.ClientResponse) -> int | None:
+    """Offset of the last byte of an upload that an answer tells (header Range), None for none."""
+    found = _RANGE.fullmatch(response.headers.get("Range", ""))
+    return int(found[1]) if found else None
+
+
+def lost(exc: Exception, call: str, **where: Any) -> TransientError:
+    """The error that a connection which broke, or never came to be, is."""
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return TransientError(
+        f"the connection failed: {text}",
+        advice="check the network and the host; some registries cut the connection"
+        " when the repository does not exist",
+        call=call,
+        **where,
+    )
+
+
+async def _read(response: aiohttp.ClientResponse) -> tuple[str, str]:
+    """Code and message of an answer's first error."""
+    try:
+        raw = await response.content.read(_MOST_ERROR_BYTES)
+        first = json.loads(raw)["errors"][0]
+        message = str(first.get("message") or "")
+        detail = first.get("detail")
+        if detail and isinstance(detail, str | dict):
+            text = detail if isinstance(detail, str) else json.dumps(detail)
+            message = f"{message} ({text[:300]})" if message else text[:300]
+        return str(first.get("code") or ""), message
+    except (ValueError, LookupError, TypeError, AttributeError, aiohttp.ClientError):
+        return "", ""

@@ -1,0 +1,303 @@
+"""Any registry as a target: OCI distribution, against Debian's docker-registry."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import pytest
+from aiohttp import web
+from support import asyncpush, docker_registry_at, environment, error_lines
+
+from asyncpush.oci import mediatypes
+from asyncpush.oci.digest import compute
+from asyncpush.oci.layout import Layout
+from asyncpush.oci.writer import LayoutWriter
+
+MIB = 1024 * 1024
+# bcrypt of "secret", made once with htpasswd -nbB.
+HTPASSWD = "user:$2b$05$TxQSCyfLv/vIHhkc46jFyOxhqoO6y0ZREKJpvMzZNISHIeOJ6ITgG\n"
+
+
+def env_with(folder: Path | None = None, **variables: str) -> dict[str, str]:
+    """An environment whose docker configuration is in a folder, or nowhere."""
+    env = environment(None, "")
+    env.pop("REGISTRY_AUTH_FILE", None)
+    return env | {"DOCKER_CONFIG": str(folder or "/nonexistent")} | variables
+
+
+def tags_at(address: str, repository: str, layout: Path, **headers: str) -> None:
+    """Every entry of a layout is there under its name, byte for byte."""
+    for entry in Layout(layout).entries:
+        request = urllib.request.Request(
+            f"http://{address}/v2/{repository}/manifests/{entry.ref_name}",
+            headers={"Accept": entry.media_type, **headers},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert compute(answer.read()) == entry.digest
+
+
+def test_every_entry_goes_to_docker_registry_and_the_second_push_sends_nothing(
+    docker_registry: str, sample: Path
+) -> None:
+    target = f"docker://{docker_registry}/team/sample"
+    done = asyncpush("push", sample, target, "--json", env=env_with())
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["counts"]["pushed"] == 15
+    tags_at(docker_registry, "team/sample", sample)
+
+    done = asyncpush("push", sample, target, "--json", env=env_with())
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["counts"]["exists"] == 15
+    assert report["bytes_sent"] == 0
+
+
+def test_atomic_pushes_and_jobs_take_other_registries_too(
+    docker_registry: str, sample: Path
+) -> None:
+    target = f"docker://{docker_registry}/team/atomic"
+    done = asyncpush("push", sample, target, "--atomic", "--rollback", env=env_with())
+    assert done.returncode == 0, done.stderr
+    tags_at(docker_registry, "team/atomic", sample)
+
+
+def test_a_referrer_is_listed_by_the_tag_scheme_where_there_is_no_referrers_api(
+    docker_registry: str, sample: Path
+) -> None:
+    target = f"docker://{docker_registry}/team/referrers"
+    for _ in range(2):
+        done = asyncpush("push", sample, target, env=env_with())
+        assert done.returncode == 0, done.stderr
+    found = 0
+    for entry in Layout(sample).entries:
+        manifest = json.loads(
+            (sample / "blobs" / "sha256" / entry.digest.partition(":")[2]).read_bytes()
+        )
+        if subject := manifest.get("subject"):
+            tag = subject["digest"].replace(":", "-")
+            with urllib.request.urlopen(
+                urllib.request.Request(
+                    f"http://{docker_registry}/v2/team/referrers/manifests/{tag}",
+                    headers={"Accept": mediatypes.OCI_INDEX},
+                ),
+                timeout=10,
+            ) as answer:
+                index = json.load(answer)
+            assert [m["digest"] for m in index["manifests"]] == [entry.digest]
+            found += 1
+    assert found
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """docker-registry behind Basic authentication."""
+    folder = tmp_path_factory.mktemp("locked")
+    (folder / "htpasswd").write_text(HTPASSWD)
+    config = f"auth: {{htpasswd: {{realm: here, path: '{folder / 'htpasswd'}'}}}}\n"
+    with docker_registry_at(folder, config) as address:
+        yield address
+
+
+def docker_config(folder: Path, content: dict[str, object]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_basic_authentication_from_dockers_configuration(
+    locked: str, sample: Path, tmp_path: Path
+) -> None:
+    auth = base64.b64encode(b"user:secret").decode()
+    config = docker_config(tmp_path / "docker", {"auths": {locked: {"auth": auth}}})
+    target = f"docker://{locked}/team/basic"
+    done = asyncpush("push", sample, target, env=env_with(config))
+    assert done.returncode == 0, done.stderr
+    tags_at(locked, "team/basic", sample, Authorization=f"Basic {auth}")
+
+
+def test_credential_helpers_and_containers_auth_files(
+    locked: str, sample: Path, tmp_path: Path
+) -> None:
+    helper = tmp_path / "bin" / "docker-credential-mine"
+    helper.parent.mkdir()
+    helper.write_text(
+        '#!/bin/sh\nread server\n[ "$1 $server" = "get ' + locked + '" ] || exit 1\n'
+        'echo \'{"ServerURL": "", "Username": "user", "Secret": "secret"}\'\n'
+    )
+    helper.chmod(0o755)
+    path = f"{helper.parent}:{os.environ['PATH']}"
+    for content in ({"credHelpers": {locked: "mine"}}, {"credsStore": "mine"}):
+        config = docker_config(tmp_path / "docker", content)
+        target = f"docker://{locked}/team/helper"
+        done = asyncpush("push", sample, target, env=env_with(config, PATH=path))
+        assert done.returncode == 0, done.stderr
+    auth = base64.b64encode(b"user:secret").decode()
+    file = tmp_path / "auth.json"
+    file.write_text(json.dumps({"auths": {f"{locked}/team": {"auth": auth}}}))
+    done = asyncpush(
+        "push",
+        sample,
+        f"docker://{locked}/team/namespaced",
+        env=env_with(REGISTRY_AUTH_FILE=str(file)),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "there are none"),
+        ({"auths": {"HOST": {"auth": base64.b64encode(b"user:wrong").decode()}}}, "docker login"),
+        ({"auths": {"HOST": {"auth": "%%%"}}}, "damaged"),
+        ({"credHelpers": {"HOST": "absent"}}, "not installed"),
+    ],
+)
+def test_credentials_that_do_not_do_are_one_line_and_exit_code_3(
+    locked: str, sample: Path, tmp_path: Path, content: dict[str, object], message: str
+) -> None:
+    text = json.dumps(content).replace("HOST", locked)
+    config = docker_config(tmp_path / "docker", json.loads(text))
+    done = asyncpush(
+        "push", f"{sample}:service-01", f"docker://{locked}/team/no", env=env_with(config)
+    )
+    lines = error_lines(done)
+    assert done.returncode == 3, done.stderr
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "wrong" not in done.stderr.replace("what is wrong", "")
+
+
+@asynccontextmanager
+async def bearer_gate(upstream: str, lifetime: int) -> AsyncIterator[tuple[str, list[str]]]:
+    """A token service and a registry that wants its tokens, before a real registry."""
+    issued: dict[str, float] = {}
+    scopes: list[str] = []
+
+    async def token(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Basic " + base64.b64encode(b"u:p").decode():
+            return web.json_response({}, status=401)
+        scopes.extend(request.query.getall("scope", []))
+        name = f"token-{len(issued)}"
+        issued[name] = time.monotonic() + lifetime
+        return web.json_response({"token": name, "expires_in": lifetime})
+
+    async def pass_on(request: web.Request) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if issued.get(given, 0) < time.monotonic():
+            challenge = f'Bearer realm="{url}/token",service="gate, \\"x\\""'
+            return web.json_response(
+                {"errors": [{"code": "UNAUTHORIZED", "message": "token, please"}]},
+                status=401,
+                headers={"WWW-Authenticate": challenge},
+            )
+        headers = {
+            k: v
+            for k, v in request.headers.items()
+            if k in ("Content-Type", "Content-Range", "Accept", "Content-Length")
+        }
+        async with session.request(
+            request.method,
+            f"http://{upstream}{request.raw_path}",
+            headers=headers,
+            data=request.content if request.can_read_body else None,
+            allow_redirects=False,
+        ) as answer:
+            body = await answer.read()
+            kept = {
+                k: v.replace(f"http://{upstream}", "")
+                for k, v in answer.headers.items()
+                if k not in ("Content-Length", "Transfer-Encoding", "Date")
+            }
+            if request.method == "HEAD":
+                kept["Content-Length"] = answer.headers.get("Content-Length", "0")
+            return web.Response(status=answer.status, body=body, headers=kept)
+
+    app = web.Application(client_max_size=2**30)
+    app.router.add_get("/token", token)
+    app.router.add_route("*", "/v2/{rest:.*}", pass_on)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    address = "{}:{}".format(*runner.addresses[0][:2])
+    url = f"http://{address}"
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        try:
+            yield address, scopes
+        finally:
+            await runner.cleanup()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("lifetime", [300, 1])
+async def test_bearer_tokens_are_fetched_by_scope_and_renewed(
+    docker_registry: str, sample: Path, tmp_path: Path, lifetime: int
+) -> None:
+    async with bearer_gate(docker_registry, lifetime) as (address, scopes):
+        auth = {"auths": {address: {"username": "u", "password": "p"}}}
+        config = docker_config(tmp_path / "docker", auth)
+        done = await anyio.to_thread.run_sync(
+            lambda: asyncpush(
+                "push",
+                sample,
+                f"docker://{address}/bearer/app{lifetime}",
+                "--images",
+                "2",
+                env=env_with(config),
+            )
+        )
+        assert done.returncode == 0, done.stderr
+    assert set(scopes) == {f"repository:bearer/app{lifetime}:pull,push"}
+    if lifetime == 300:
+        assert len(scopes) == 1
+    tags_at(docker_registry, f"bearer/app{lifetime}", sample)
+
+
+def test_a_large_layer_goes_in_chunks_and_a_killed_push_is_completed(
+    docker_registry: str, tmp_path: Path
+) -> None:
+    writer = LayoutWriter(tmp_path / "layout")
+    layers = [writer.blob(os.urandom(150 * MIB), mediatypes.OCI_LAYER) for _ in range(2)]
+    writer.entry(writer.image(layers), "v1")
+    layout = writer.close()
+    target = f"docker://{docker_registry}/team/large"
+    command = [sys.executable, "-m", "asyncpush", "push", str(layout), target]
+    process = subprocess.Popen(
+        command, env=env_with(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    timer = threading.Timer(1.1, process.send_signal, [signal.SIGKILL])
+    timer.start()
+    process.wait()
+    timer.join()
+    done = asyncpush("push", layout, target, env=env_with())
+    assert done.returncode == 0, done.stderr
+    tags_at(docker_registry, "team/large", layout)
+
+
+def test_nobody_at_the_address_is_one_clear_error(sample: Path) -> None:
+    done = asyncpush(
+        "push",
+        f"{sample}:service-01",
+        "docker://127.0.0.1:1/team/app",
+        "--attempts",
+        "2",
+        env=env_with(),
+    )
+    (line,) = error_lines(done)
+    assert "the connection failed" in line
+    assert done.returncode == 1
