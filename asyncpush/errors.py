@@ -235,6 +235,12 @@ class ManifestsNotFoundError(RegistryError):
     kind = "manifests-not-found"
 
 
+class VerificationError(RegistryError):
+    """A registry does not hold what it should hold."""
+
+    kind = "verification"
+
+
 class TransientError(RegistryError):
     """A failure that may pass: a lost connection, a time-out, a server's own error."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from asyncpush.engine.results import PushReport
-from asyncpush.errors import UsageError
+from asyncpush.engine.verify import VerifyReport
+from asyncpush.errors import CredentialsError, UsageError
 
 
 class ExitCode(IntEnum):
@@ -35,5 +36,19 @@ def exit_code(report: PushReport) -> ExitCode:
     if report.only_credentials_failed:
         return ExitCode.CREDENTIALS
     if len(failed) == len(report.images) and all(isinstance(i.error, UsageError) for i in failed):
+        return ExitCode.USAGE
+    return ExitCode.FAILED
+
+
+def verify_exit_code(report: VerifyReport) -> ExitCode:
+    """The exit code that a verification calls for."""
+    if not report.complete:
+        return ExitCode.INTERRUPTED
+    problems = [problem for verdict in report.verdicts for problem in verdict.problems]
+    if not problems:
+        return ExitCode.OK
+    if all(isinstance(problem, CredentialsError) for problem in problems):
+        return ExitCode.CREDENTIALS
+    if all(isinstance(problem, UsageError) for problem in problems):
         return ExitCode.USAGE
     return ExitCode.FAILED

@@ -16,6 +16,7 @@ from asyncpush.cli.push import push
 from asyncpush.cli.report import report
 from asyncpush.cli.schema import schema
 from asyncpush.cli.serve import serve
+from asyncpush.cli.verify import verify
 from asyncpush.errors import AsyncpushError, CredentialsError, UsageError
 
 
@@ -25,7 +26,7 @@ def cli() -> None:
     """Push container images into Amazon ECR, many at once."""
 
 
-for _command in (push, run_job, plan, report, inspect, schema, serve, demo):
+for _command in (push, run_job, plan, verify, report, inspect, schema, serve, demo):
     cli.add_command(_command)
 
 

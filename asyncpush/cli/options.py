@@ -108,6 +108,11 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--no-journal", is_flag=True, help="Note nothing; half-sent layers begin again."
         ),
         click.option(
+            "--verify",
+            is_flag=True,
+            help="Prove afterwards that the registries hold it (see asyncpush verify).",
+        ),
+        click.option(
             "--report",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE.json",
@@ -131,6 +136,7 @@ class Output:
 
     journal: Path | None
     no_journal: bool
+    verify: bool
     report: Path | None
     dry_run: bool
     as_json: bool

@@ -13,6 +13,7 @@ import click
 from asyncpush.cli.text import duration, plural, size
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.results import ImageStatus, PushReport, TagStatus
+from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import AsyncpushError
 
 
@@ -82,6 +83,21 @@ def _print_tags(report: PushReport) -> None:
             before = f" from {tag.previous}" if tag.previous else ""
             repository = image.reference.rpartition(":")[0]
             click.echo(f"  {repository}:{tag.tag} moved{before} to {image.digest}")
+
+
+def print_verdicts(report: VerifyReport, *, quiet: bool = False) -> None:
+    """Write what a verification found: what is wrong to standard error, the sum to output."""
+    wrong = 0
+    for verdict in report.verdicts:
+        wrong += bool(verdict.problems)
+        for problem in verdict.problems:
+            print_error(f"{verdict.name} -> {verdict.reference}: {problem}")
+    if not quiet:
+        depth = "byte for byte" if report.deep else "manifests byte for byte, blobs by digest"
+        click.echo(
+            f"verified {plural(len(report.verdicts), 'image')} ({depth}):"
+            f" {len(report.verdicts) - wrong} good, {wrong} not"
+        )
 
 
 def print_preview(preview: PushPreview) -> None:

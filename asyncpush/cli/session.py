@@ -10,9 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from asyncpush.cli.exitcodes import ExitCode, exit_code
+from asyncpush.cli.exitcodes import ExitCode, exit_code, verify_exit_code
 from asyncpush.cli.options import Output
-from asyncpush.cli.output import print_error, print_json, print_preview, print_summary
+from asyncpush.cli.output import (
+    print_error,
+    print_json,
+    print_preview,
+    print_summary,
+    print_verdicts,
+)
 from asyncpush.cli.progress import Lines, LiveView, View
 from asyncpush.cli.run import run
 from asyncpush.engine.events import Event, Warned
@@ -21,6 +27,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.pusher import Pusher
 from asyncpush.engine.results import ImageResult
+from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
 from asyncpush.plan.items import Item
@@ -70,6 +77,7 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     pusher = Pusher(options, on_event=show)
     journal = None if output.no_journal else output.journal or _default_journal(task, view)
     stopped: list[ExitCode] = []
+    verified = VerifyReport()
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -85,6 +93,8 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
                 return
             shard = task.shard(plan) if task.shard else Shard(plan, {})
             await pusher.push_plan(shard.plan, rejected, journal=notes, sharing=shard.sharing)
+            if output.verify and pusher.report.ok:
+                await pusher.verify(shard.plan, report=verified)
 
     with view:
         run(work)
@@ -98,6 +108,11 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
         print_json(pusher.report.to_dict())
     elif not output.quiet:
         print_summary(pusher.report, atomic=options.atomic)
+    if output.verify and pusher.report.ok:
+        if not output.as_json:
+            print_verdicts(verified, quiet=output.quiet)
+        if not verified.ok:
+            return verify_exit_code(verified)
     if pusher.report.nothing_to_do:
         return task.nothing_to_do
     return exit_code(pusher.report)

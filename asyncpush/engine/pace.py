@@ -17,6 +17,7 @@ PUBLISHED_QUOTAS: Mapping[str, float] = {
     "CompleteLayerUpload": 100,
     "PutImage": 10,
     "BatchGetImage": 2000,
+    "GetDownloadUrlForLayer": 3000,
     # Not published: slow enough for any account.
     "CreateRepository": 5,
 }

@@ -20,6 +20,7 @@ from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.release import Release
 from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.results import ImageResult, PushReport
+from asyncpush.engine.verify import RepositoryCheck, Verdict, VerifyReport
 from asyncpush.engine.work import for_each
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
@@ -138,6 +139,43 @@ class Pusher:
 
         await self._each_registry(plan.images(), ask)
         return preview(plan, rejected, answers, self.options)
+
+    async def verify(
+        self,
+        plan: Plan,
+        rejected: Iterable[ImageResult] = (),
+        *,
+        deep: bool = False,
+        report: VerifyReport | None = None,
+    ) -> VerifyReport:
+        """Prove that the registries hold what :meth:`plan` made of the sources.
+
+        :param rejected: what could not be planned; it counts as a problem.
+        :param deep: read every blob back and hash it.
+        :param report: filled as it goes, for whoever may be interrupted.
+        """
+        report = report or VerifyReport()
+        report.deep = deep
+        checks: dict[Repository, RepositoryCheck] = {}
+
+        async def look(image: PlannedImage) -> None:
+            try:
+                context = await self._connections.get(image.repository.registry)
+            except AsyncpushError as exc:
+                report.verdicts.append(Verdict(image.name, image.reference, image.root, (exc,)))
+                return
+            check = checks.get(image.repository)
+            if check is None:
+                graph = plan.repositories[image.repository]
+                check = checks[image.repository] = RepositoryCheck(graph, context, deep=deep)
+            report.verdicts.append(await check.check(image))
+
+        report.verdicts.extend(
+            Verdict(r.name, r.reference, r.digest, (r.error,)) for r in rejected if r.error
+        )
+        await self._each_registry(plan.images(), look)
+        report.complete = True
+        return report
 
     async def _push_image(self, repositories: _Repositories, image: PlannedImage) -> None:
         self._emit(repositories.started(image))

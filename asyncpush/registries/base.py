@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -147,5 +148,14 @@ class Transport(Protocol):
         """Read a manifest back, by digest.
 
         :raises ManifestsNotFoundError: the repository does not have it.
+        """
+        ...
+
+    def read_blob(
+        self, repository: str, digest: Digest
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read a blob back, piece by piece, without proving it.
+
+        :raises VerificationError: the repository does not have it.
         """
         ...

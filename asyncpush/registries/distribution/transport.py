@@ -19,6 +19,7 @@ from asyncpush.errors import (
     ManifestsNotFoundError,
     RegistryError,
     UploadNotFoundError,
+    VerificationError,
 )
 from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
@@ -253,6 +254,20 @@ class DistributionTransport:
             kind = answer.content_type
         return TaggedManifest(digests.compute(raw), kind, raw)
 
+    @contextlib.asynccontextmanager
+    async def read_blob(
+        self, repository: str, digest: Digest
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        url = self._url(repository, "blobs", digest)
+        where: dict[str, Any] = {**self._where(repository), "digest": digest}
+        async with self._ask("GET", url, "GET blob", repository) as answer:
+            if answer.status == 404:
+                raise VerificationError("the repository does not have this blob", **where)
+            if answer.status != 200:
+                raise await error_of(answer, "GET blob", **where)
+            yield pieces_of(answer)
+
     async def _digest_of(self, repository: str, reference: str) -> Digest | None:
         url = self._url(repository, "manifests", reference)
         async with self._ask(
@@ -364,6 +379,15 @@ async def open_transport(
     ) as session:
         endpoint = Endpoint(host=host, url=address)
         yield DistributionTransport(session, endpoint, find or from_files)
+
+
+async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """An answer's body in pieces; one that ends too soon just ends, for its reader to tell."""
+    try:
+        async for piece in answer.content.iter_chunked(PIECE):
+            yield piece
+    except aiohttp.ClientPayloadError:
+        return
 
 
 def _same_place(url: URL, other: URL) -> bool:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import anyio
 
 from asyncpush.errors import (
@@ -16,6 +17,7 @@ from asyncpush.errors import (
     RegistryError,
     TransientError,
     UploadNotFoundError,
+    VerificationError,
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
@@ -26,6 +28,7 @@ from asyncpush.registries.base import (
     UploadSession,
 )
 from asyncpush.registries.content import BlobReader
+from asyncpush.registries.distribution.transport import pieces_of
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.session import AwsOptions, open_client
@@ -34,6 +37,7 @@ from asyncpush.registries.ecr.session import AwsOptions, open_client
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
 # No layer is so large (quota: 52,000 MiB), so no part can begin there.
 _NO_LAYERS_BYTE = 2**40
+_NO_LAYER = ("LayersNotFoundException", "LayerInaccessibleException")
 
 
 @dataclass(slots=True)
@@ -203,6 +207,40 @@ class EcrTransport:
             )
         raw = images[0]["imageManifest"].encode()
         return TaggedManifest(Digest(reference), images[0]["imageManifestMediaType"], raw)
+
+    @contextlib.asynccontextmanager
+    async def read_blob(
+        self, repository: str, digest: Digest
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        where: dict[str, Any] = {"repository": f"{self._registry.host}/{repository}"}
+        try:
+            with self._translating("GetDownloadUrlForLayer", repository):
+                answer = await self._client.get_download_url_for_layer(
+                    **self._names(repository), layerDigest=digest
+                )
+        except RegistryError as exc:
+            if exc.where.get("error") in _NO_LAYER:
+                raise VerificationError(
+                    "the repository does not have this blob", digest=digest, **where
+                ) from exc
+            raise
+        try:
+            async with (
+                aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
+                session.get(answer["downloadUrl"]) as response,
+            ):
+                if response.status != 200:
+                    # The address is a secret for as long as it lives.
+                    kind = TransientError if response.status >= 500 else VerificationError
+                    raise kind(
+                        f"the blob cannot be read: HTTP {response.status}", digest=digest, **where
+                    )
+                yield pieces_of(response)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise TransientError(
+                f"the blob cannot be read: {type(exc).__name__}", digest=digest, **where
+            ) from exc
 
     async def _batch_get_image(
         self, repository: str, ids: Sequence[dict[str, str]]

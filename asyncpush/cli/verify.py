@@ -1,0 +1,79 @@
+"""``asyncpush verify``: are the registries holding what the layouts hold?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asyncpush.cli.exitcodes import ExitCode, verify_exit_code
+from asyncpush.cli.options import engine_options, push_options
+from asyncpush.cli.output import print_error, print_json, print_verdicts
+from asyncpush.cli.run import run
+from asyncpush.engine.pusher import Pusher
+from asyncpush.engine.verify import VerifyReport
+from asyncpush.errors import UsageError
+from asyncpush.job.load import JobError, load_job
+from asyncpush.plan.items import Item, PushItem
+from asyncpush.plan.reference import parse_reference
+from asyncpush.registries.ecr.session import AwsOptions
+
+_JOBS = (".yaml", ".yml", ".json")
+
+
+@click.command()
+@click.argument("what", metavar="JOB.yaml|SOURCE... TARGET", nargs=-1, required=True)
+@click.option("--deep", is_flag=True, help="Read every blob back and hash it.")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push.")
+@click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
+@click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for run.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="As for run.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="As for run.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but what is wrong.")
+@engine_options
+@click.pass_context
+def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> None:
+    """Prove that the registries hold what a job or a push sent there.
+
+    Every manifest is compared byte for byte, every tag must point to its image, every blob must be
+    there; --deep reads blobs back. On ECR this takes ecr:BatchGetImage, and --deep
+    ecr:GetDownloadUrlForLayer.
+    """
+    items: list[Item]
+    if len(what) == 1 and what[0].endswith(_JOBS):
+        settings = dict(part.partition("=")[::2] for part in flags["settings"])
+        try:
+            job = load_job(Path(what[0]), settings, os.environ)
+        except JobError as exc:
+            for problem in exc.problems:
+                print_error(problem)
+            context.exit(ExitCode.USAGE)
+        job = job.select(flags["only"], flags["exclude"])
+        items = list(job.items())
+        options = push_options(flags, **job.options, registries=job.registries)
+    elif len(what) == 1:
+        raise UsageError(
+            f"{what[0]!r} is no job file, and as a source it has no target",
+            advice="give JOB.yaml, or SOURCE... TARGET",
+        )
+    else:
+        parse_reference(what[-1])
+        items = [PushItem(source, what[-1], flags["platform"]) for source in what[:-1]]
+        aws = AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
+        options = push_options(flags, aws=aws)
+    report = VerifyReport()
+
+    async def work() -> None:
+        async with Pusher(options) as pusher:
+            await pusher.verify(*await pusher.plan(items), deep=flags["deep"], report=report)
+
+    run(work)
+    if flags["as_json"]:
+        print_json(report.to_dict())
+    else:
+        print_verdicts(report, quiet=flags["quiet"])
+    context.exit(verify_exit_code(report))
