@@ -13,10 +13,10 @@ from asyncpush.errors import AsyncpushError, printable
 from asyncpush.oci import mediatypes
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest, verify
-from asyncpush.oci.layout import Layout, read_manifest
+from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
 from asyncpush.oci.select import check_nesting
-from asyncpush.plan.items import choose_entries, split_source
+from asyncpush.plan.items import choose_entries, open_source, split_source
 
 
 @click.command()
@@ -26,10 +26,11 @@ from asyncpush.plan.items import choose_entries, split_source
 def inspect(context: click.Context, source: str, *, as_json: bool) -> None:
     """Show what an OCI layout holds.
 
-    SOURCE is an OCI layout directory, or DIR:NAME or DIR@DIGEST for one of its entries.
+    SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE; :NAME or @DIGEST
+    behind it chooses one of its entries.
     """
     directory, selector = split_source(source)
-    layout = Layout(directory)
+    layout = open_source(source)
     walk = _Walk(layout)
     nodes = [walk.node(entry, ()) for entry in choose_entries(layout, selector)]
     totals = {
@@ -55,7 +56,7 @@ def inspect(context: click.Context, source: str, *, as_json: bool) -> None:
 class _Walk:
     """Descends from entries to blobs; what is broken becomes a node that says so."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Content) -> None:
         self._layout = layout
         self.sizes: dict[Digest, int] = {}
         self.repeated = 0

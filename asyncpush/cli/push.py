@@ -38,11 +38,12 @@ def push(
 ) -> None:
     """Push OCI layouts to an ECR repository.
 
-    SOURCE is an OCI layout directory. All its entries are pushed; DIR:NAME or DIR@DIGEST chooses
-    one. There may be several.
+    SOURCE is an OCI layout directory, or a tar file as oci-archive:FILE or docker-archive:FILE. All
+    its entries are pushed; SOURCE:NAME or SOURCE@DIGEST chooses one. There may be several.
 
-    TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN.
-    Without a tag, each entry's name is its tag.
+    TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN;
+    docker://HOST/REPOSITORY[:TAG] is any other registry. Without a tag, each entry's name is its
+    tag.
     """
     output = Output.of(flags)
     parse_reference(target)

@@ -11,7 +11,7 @@ from asyncpush.engine.events import PushPlanned
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import AsyncpushError
-from asyncpush.oci.layout import Layout
+from asyncpush.oci.layout import Content
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry
 
@@ -51,7 +51,7 @@ def _plan_items(
     items: Iterable[Item], planner: Planner, rejected: list[ImageResult]
 ) -> Iterator[None]:
     """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
-    layouts: dict[str, Layout] = {}
+    layouts: dict[str, Content] = {}
     for item in items:
         try:
             for resolved in item.resolve(layouts):

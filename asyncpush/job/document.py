@@ -97,7 +97,8 @@ class Source(_Model):
     """Layouts, and which of their entries go."""
 
     layouts: Text | list[Text] = Field(
-        description="Globs of OCI layout directories, relative to the job file."
+        description="Globs of OCI layout directories, or of tar files behind oci-archive: or"
+        " docker-archive:, relative to the job file."
     )
     entries: list[Text] | None = Field(None, description="Patterns of entry names; default: all.")
     exclude: list[Text] | None = Field(None, description="Patterns of entry names to leave out.")

@@ -14,10 +14,10 @@ from asyncpush.engine.options import RegistrySettings
 from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.job.template import Template
 from asyncpush.oci.descriptor import Descriptor
-from asyncpush.oci.layout import Layout, read_manifest
+from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import load_json
 from asyncpush.oci.select import for_platform, parse_platform
-from asyncpush.plan.items import ResolvedEntry, renamed, tag_of
+from asyncpush.plan.items import ResolvedEntry, open_source, renamed, source_kind, tag_of
 from asyncpush.plan.reference import Registry, Repository, parse_reference
 from asyncpush.registries.base import RepositorySettings
 
@@ -33,7 +33,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class JobSource:
-    """One layout directory, which of its entries go, and where."""
+    """One layout directory or archive, which of its entries go, and where."""
 
     directory: str
     entries: tuple[str, ...]
@@ -89,7 +89,8 @@ class Job:
         content = [
             [
                 [
-                    os.path.realpath(source.directory),
+                    *source_kind(source.directory)[:1],
+                    os.path.realpath(source_kind(source.directory)[1]),
                     source.entries,
                     source.exclude,
                     source.platforms,
@@ -129,13 +130,13 @@ class JobItem:
         """Where it goes, for an error of the whole layout."""
         return "all targets"
 
-    def resolve(self, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:  # noqa: ARG002
+    def resolve(self, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:  # noqa: ARG002
         """Open the layout and give each of its images with each place that it goes to.
 
         :raises AsyncpushError: the layout cannot be read, or holds no entry that is asked for.
         """
         source = self.job_source
-        layout = Layout(source.directory)
+        layout = open_source(source.directory)
         entries = [entry for entry in layout.entries if self._wanted(entry)]
         if not entries:
             raise UsageError(
@@ -155,7 +156,7 @@ class JobItem:
         return not _match(names, source.exclude)
 
     def _images(
-        self, layout: Layout, entry: Descriptor, platform: str | None
+        self, layout: Content, entry: Descriptor, platform: str | None
     ) -> Iterator[ResolvedEntry]:
         for destination in self.job_source.destinations:
             for registry in destination.registries:
@@ -183,7 +184,7 @@ class _JobEntry(ResolvedEntry):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: Content,
         entry: Descriptor,
         platform: str | None,
         destination: Destination,
@@ -234,7 +235,7 @@ class _Values(dict[str, str | None]):
         parts = platform.split("/") if platform else []
         digest = str(image.chosen().digest)
         super().__init__(
-            directory=os.path.basename(image.layout.root),  # noqa: PTH119 - text only
+            directory=os.path.basename(image.layout.root).removesuffix(".tar"),  # noqa: PTH119
             name=entry.ref_name,
             digest=digest,
             short_digest=digest.partition(":")[2][:12],

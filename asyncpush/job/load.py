@@ -20,6 +20,7 @@ from asyncpush.job.items import Destination, Job, JobSource
 from asyncpush.job.template import IMAGE_NAMES, REGISTRY_NAMES, Template, parse_template
 from asyncpush.job.yaml import Lines, read_document
 from asyncpush.oci.select import parse_platform
+from asyncpush.plan.items import source_kind
 from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import Registry, parse_reference
 from asyncpush.registries.base import RepositorySettings
@@ -198,14 +199,17 @@ class _Loader:
                 )
 
     def _layouts(self, pattern: str, where: tuple[str | int, ...]) -> list[str]:
+        """The sources that a glob means: layout directories, or behind a prefix archives."""
+        kind, pattern = source_kind(pattern)
         full = os.path.join(self.path.parent, pattern)  # noqa: PTH118 - a glob is no path
         if not glob.has_magic(pattern):
-            return [os.path.normpath(full)]
+            return [_prefixed(kind, full)]
         found = sorted(glob.glob(full, recursive=True))  # noqa: PTH207 - sorted, and ** as written
         layouts = [
-            os.path.normpath(path)
+            _prefixed(kind, path)
             for path in found
-            if any(
+            if kind != "oci"
+            or any(
                 os.path.exists(os.path.join(path, name))  # noqa: PTH110, PTH118
                 for name in ("oci-layout", "index.json")
             )
@@ -260,6 +264,11 @@ class _Collecting:
             self._collect(value)
             return True
         return False
+
+
+def _prefixed(kind: str, path: str) -> str:
+    path = os.path.normpath(path)
+    return path if kind == "oci" else f"{kind}:{path}"
 
 
 def _registry(host: str) -> Registry:

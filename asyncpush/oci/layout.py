@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from asyncpush.errors import (
     AsyncpushError,
@@ -46,7 +47,35 @@ class BlobData:
         return len(self.data)
 
 
-BlobSource = BlobFile | BlobData
+@dataclass(frozen=True, slots=True)
+class BlobRange:
+    """Content in the middle of a file: ``size`` bytes from ``offset`` on."""
+
+    path: str
+    offset: int
+    size: int
+
+
+BlobSource = BlobFile | BlobData | BlobRange
+
+
+class Content(Protocol):
+    """What is planned from: a layout, or an archive that holds images."""
+
+    root: Path
+    entries: tuple[Descriptor, ...]
+
+    def find(self, descriptor: Descriptor) -> BlobSource:
+        """Where a descriptor's content is."""
+        ...
+
+    def find_manifest(self, descriptor: Descriptor) -> BlobSource:
+        """As :meth:`find`, for content that is read whole."""
+        ...
+
+    def holds(self, digest: Digest) -> bool:
+        """Whether it holds a blob of this digest."""
+        ...
 
 
 class Layout:
@@ -124,14 +153,7 @@ class Layout:
                 advice="make one with: skopeo copy docker://IMAGE oci:DIRECTORY:TAG",
                 file=path,
             )
-        try:
-            version = load_json(_read(path, 65536)).get("imageLayoutVersion")
-        except ManifestError as exc:
-            raise LayoutError(f"oci-layout: {exc.message}", file=path) from exc
-        if not isinstance(version, str) or version.split(".")[0] != "1":
-            raise LayoutError(
-                f"imageLayoutVersion is {version!r}; version 1.0.0 can be read", file=path
-            )
+        check_layout_version(_read(path, 65536), path)
 
     def _read_index(self) -> tuple[Descriptor, ...]:
         path = str(self.root / "index.json")
@@ -179,7 +201,27 @@ class Layout:
 
 def read_manifest(source: BlobSource) -> bytes:
     """The bytes of a manifest, as they are. Their digest is for the caller to prove."""
-    return source.data if isinstance(source, BlobData) else _read(source.path, MAX_MANIFEST_BYTES)
+    if isinstance(source, BlobData):
+        return source.data
+    if isinstance(source, BlobRange):
+        with open(source.path, "rb") as file:  # noqa: PTH123 - as above
+            return os.pread(file.fileno(), source.size, source.offset)
+    return _read(source.path, MAX_MANIFEST_BYTES)
+
+
+def check_layout_version(raw: bytes, file: str) -> None:
+    """Read the file ``oci-layout``.
+
+    :raises LayoutError: it is damaged, or tells of a version that cannot be read.
+    """
+    try:
+        version = load_json(raw).get("imageLayoutVersion")
+    except ManifestError as exc:
+        raise LayoutError(f"oci-layout: {exc.message}", file=file) from exc
+    if not isinstance(version, str) or version.split(".")[0] != "1":
+        raise LayoutError(
+            f"imageLayoutVersion is {version!r}; version 1.0.0 can be read", file=file
+        )
 
 
 def _directory_problem(path: Path) -> str | None:

@@ -111,8 +111,26 @@ def load_json(raw: bytes) -> dict[str, Any]:
 
     :raises ManifestError: the bytes are no UTF-8, no JSON, or no object.
     """
+    document = _decode(raw)
+    if not isinstance(document, dict):
+        raise ManifestError("it is JSON but no object")
+    return document
+
+
+def load_json_list(raw: bytes) -> list[Any]:
+    """Decode a JSON list.
+
+    :raises ManifestError: the bytes are no UTF-8, no JSON, or no list.
+    """
+    document = _decode(raw)
+    if not isinstance(document, list):
+        raise ManifestError("it is JSON but no list")
+    return document
+
+
+def _decode(raw: bytes) -> Any:
     try:
-        document = json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as exc:
         raise ManifestError(f"it is no JSON: no UTF-8 at byte {exc.start}") from exc
     except json.JSONDecodeError as exc:
@@ -123,9 +141,6 @@ def load_json(raw: bytes) -> dict[str, Any]:
         raise ManifestError("its JSON is nested too deeply") from exc
     except ValueError as exc:  # a number with more digits than Python converts
         raise ManifestError("its JSON holds a number out of range") from exc
-    if not isinstance(document, dict):
-        raise ManifestError("it is JSON but no object")
-    return document
 
 
 def _descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:

@@ -8,7 +8,7 @@ from asyncpush.errors import EntryNotFoundError, IndexCycleError, ManifestError,
 from asyncpush.oci import mediatypes
 from asyncpush.oci.descriptor import Descriptor, Platform
 from asyncpush.oci.digest import Digest, verify
-from asyncpush.oci.layout import Layout, read_manifest
+from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
 
 MAX_INDEX_DEPTH = 128
@@ -26,7 +26,7 @@ def parse_platform(text: str) -> Platform:
     return Platform(*parts)
 
 
-def entries_named(layout: Layout, name: str) -> list[Descriptor]:
+def entries_named(layout: Content, name: str) -> list[Descriptor]:
     """The entries whose ``org.opencontainers.image.ref.name`` is this name.
 
     :raises EntryNotFoundError: there is none.
@@ -43,7 +43,7 @@ def entries_named(layout: Layout, name: str) -> list[Descriptor]:
     return found
 
 
-def entry_by_digest(layout: Layout, digest: Digest) -> Descriptor:
+def entry_by_digest(layout: Content, digest: Digest) -> Descriptor:
     """The entry of this digest, or the member of a nested index.
 
     :raises EntryNotFoundError: nothing in the layout's indexes has it.
@@ -63,7 +63,7 @@ def entry_by_digest(layout: Layout, digest: Digest) -> Descriptor:
     )
 
 
-def for_platform(layout: Layout, entry: Descriptor, platform: Platform) -> Descriptor:
+def for_platform(layout: Content, entry: Descriptor, platform: Platform) -> Descriptor:
     """The one image of an index that runs on a platform; anything else is its own answer.
 
     A platform without a variant takes the first image of that system and architecture, as other
@@ -93,7 +93,7 @@ def _runs_on(offered: Platform, wanted: Platform) -> bool:
 
 
 def _descend(
-    layout: Layout, entry: Descriptor, above: tuple[Digest, ...], seen: set[Digest]
+    layout: Content, entry: Descriptor, above: tuple[Digest, ...], seen: set[Digest]
 ) -> Iterator[Descriptor]:
     """All members of an index, those of nested indexes behind the index that holds them.
 

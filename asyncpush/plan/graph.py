@@ -19,7 +19,7 @@ from asyncpush.oci import digest as digests
 from asyncpush.oci import mediatypes
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest
-from asyncpush.oci.layout import BlobSource, Layout, read_manifest
+from asyncpush.oci.layout import BlobSource, Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, Manifest, parse_manifest
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.limits import ECR, MIB, RegistryLimits
@@ -160,7 +160,7 @@ class Planner:
         self._manifests: dict[Digest, PlannedManifest] = {}
 
     def add(
-        self, layout: Layout, entry: Descriptor, repository: Repository, tags: tuple[str, ...]
+        self, layout: Content, entry: Descriptor, repository: Repository, tags: tuple[str, ...]
     ) -> PlannedImage:
         """Plan one entry of a layout for one repository.
 
@@ -212,7 +212,7 @@ class _Walk:
 
     def __init__(
         self,
-        layout: Layout,
+        layout: Content,
         planner: Planner,
         limits: RegistryLimits,
         part_size: int,

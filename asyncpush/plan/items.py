@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError, printable
+from asyncpush.oci.archive import open_archive
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import parse_digest
-from asyncpush.oci.layout import Layout
+from asyncpush.oci.layout import Content, Layout
 from asyncpush.oci.select import entries_named, entry_by_digest, for_platform, parse_platform
 from asyncpush.plan.reference import Repository, is_tag, parse_reference
 
@@ -21,7 +22,8 @@ class PushItem:
     """One thing to push.
 
     :param source: an OCI layout directory; ``DIR:NAME`` and ``DIR@DIGEST`` choose one entry, an
-        ``oci:`` before it changes nothing.
+        ``oci:`` before it changes nothing. ``oci-archive:FILE`` and ``docker-archive:FILE`` are
+        tar files, with the same ways to choose.
     :param target: an ECR reference or a repository ARN. Without a tag, each entry's name gives
         its tag, and an entry without a name is pushed by digest.
     :param platform: ``OS/ARCH[/VARIANT]``: push that image of an index instead of the index.
@@ -36,7 +38,7 @@ class PushItem:
         """What people call it."""
         return os.fspath(self.source)
 
-    def resolve(self, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:
+    def resolve(self, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:
         """See :class:`Item`."""
         return resolve(self, layouts)
 
@@ -54,7 +56,7 @@ class Item(Protocol):
         """Where it goes, for an error that concerns all of it."""
         ...
 
-    def resolve(self, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:
+    def resolve(self, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:
         """Open the layout and choose the entries that are meant.
 
         :param layouts: layouts that are open already, by directory.
@@ -68,7 +70,7 @@ class ResolvedEntry(ABC):
 
     __slots__ = ("entry", "layout")
 
-    def __init__(self, layout: Layout, entry: Descriptor) -> None:
+    def __init__(self, layout: Content, entry: Descriptor) -> None:
         self.layout = layout
         self.entry = entry
 
@@ -104,7 +106,7 @@ class _PushEntry(ResolvedEntry):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: Content,
         entry: Descriptor,
         repository: Repository,
         tag: str | None,
@@ -161,7 +163,7 @@ def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     A directory's own name may hold colons, so the shortest prefix that exists wins; if none does,
     the split is at the first colon, as skopeo does.
     """
-    text = os.fspath(source).removeprefix("oci:")
+    _, text = source_kind(os.fspath(source))
     if not text:
         raise UsageError("the source is empty", advice="give an OCI layout directory")
     # os.path answers False where Path raises: no permission, a name too long.
@@ -169,22 +171,45 @@ def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
         return text, None
     cuts = [i for i, character in enumerate(text) if character in ":@" and i > 0]
     for cut in cuts:
-        if os.path.isdir(text[:cut]):  # noqa: PTH112
+        if os.path.exists(text[:cut]):  # noqa: PTH110
             return text[:cut], text[cut + 1 :]
     return (text[: cuts[0]], text[cuts[0] + 1 :]) if cuts else (text, None)
 
 
-def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntry]:
+def open_source(
+    source: str | os.PathLike[str], opened: dict[str, Content] | None = None
+) -> Content:
+    """Open the layout or archive of a source.
+
+    :param opened: what is open already, by kind and path; this one is added.
+    :raises ContentError: it cannot be read.
+    """
+    opened = {} if opened is None else opened
+    kind, _ = source_kind(os.fspath(source))
+    path, _ = split_source(source)
+    key = f"{kind}:{path}"
+    if key not in opened:
+        opened[key] = Layout(path) if kind == "oci" else open_archive(kind, path)
+    return opened[key]
+
+
+def source_kind(text: str) -> tuple[str, str]:
+    """What a source is (``oci``, ``oci-archive``, ``docker-archive``), and the rest of it."""
+    for kind in ("oci", "oci-archive", "docker-archive"):
+        if text.startswith(f"{kind}:"):
+            return kind, text[len(kind) + 1 :]
+    return "oci", text
+
+
+def resolve(item: PushItem, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:
     """Open an item's layout and choose the entries that it means.
 
     :param layouts: layouts that are open already, by directory; this item's is added.
     :raises AsyncpushError: the source cannot be read, or source and target do not fit together.
     """
     reference = parse_reference(item.target)
-    directory, selector = split_source(item.source)
-    layout = layouts.get(directory)
-    if layout is None:
-        layout = layouts[directory] = Layout(directory)
+    _, selector = split_source(item.source)
+    layout = open_source(item.source, layouts)
     entries = choose_entries(layout, selector or reference.digest)
     if item.platform is not None:
         platform = parse_platform(item.platform)
@@ -207,7 +232,7 @@ def resolve(item: PushItem, layouts: dict[str, Layout]) -> Iterator[ResolvedEntr
         yield _PushEntry(layout, entry, reference.repository, reference.tag, named=named)
 
 
-def choose_entries(layout: Layout, selector: str | None) -> list[Descriptor]:
+def choose_entries(layout: Content, selector: str | None) -> list[Descriptor]:
     """The entries that a selector means: a name, a digest, or all of them.
 
     :raises EntryNotFoundError: there is none.

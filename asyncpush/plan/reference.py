@@ -107,6 +107,17 @@ class Repository:
     registry: AnyRegistry
     name: str
 
+    @property
+    def arn(self) -> str | None:
+        """The repository's ARN, as policies name it; None for one that is not ECR's."""
+        registry = self.registry
+        if not isinstance(registry, Registry):
+            return None
+        return (
+            f"arn:{registry.partition}:ecr:{registry.region}:{registry.account}"
+            f":repository/{self.name}"
+        )
+
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
 

@@ -12,7 +12,7 @@ import anyio
 
 from asyncpush.errors import ContentError
 from asyncpush.oci.digest import Digest, verify
-from asyncpush.oci.layout import BlobData, BlobSource
+from asyncpush.oci.layout import BlobData, BlobRange, BlobSource
 
 # Linux answers EAGAIN to such a read that would have to wait for the disk.
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
@@ -35,21 +35,22 @@ class BlobReader(Protocol):
         """
         ...
 
-    def fileno(self) -> int | None:
-        """The open file that holds the content at the same offsets, if there is one."""
+    def file(self) -> tuple[int, int] | None:
+        """The open file that holds the content and the offset where it begins, if there is one."""
         ...
 
 
 class _FileReader:
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, base: int) -> None:
         self._fd = fd
         self._path = path
+        self._base = base
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         done = 0
         while done < len(buffer):
             try:
-                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+                count = os.preadv(self._fd, [buffer[done:]], self._base + offset + done)
             except OSError as exc:
                 raise ContentError(f"cannot be read: {exc.strerror}", file=self._path) from exc
             if count == 0:
@@ -64,13 +65,13 @@ class _FileReader:
         if _NOWAIT is None:
             return False
         try:
-            return os.preadv(self._fd, [buffer], offset, _NOWAIT) == len(buffer)
+            return os.preadv(self._fd, [buffer], self._base + offset, _NOWAIT) == len(buffer)
         except OSError:
             # Not in memory, or a file system without such reads: the thread's read will tell.
             return False
 
-    def fileno(self) -> int | None:
-        return self._fd
+    def file(self) -> tuple[int, int] | None:
+        return self._fd, self._base
 
 
 class _MemoryReader:
@@ -84,7 +85,7 @@ class _MemoryReader:
         self.read_into(buffer, offset)
         return True
 
-    def fileno(self) -> int | None:
+    def file(self) -> tuple[int, int] | None:
         return None
 
 
@@ -102,7 +103,8 @@ async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
     except OSError as exc:
         raise ContentError(f"cannot be opened: {exc.strerror}", file=source.path) from exc
     try:
-        yield _FileReader(file.fileno(), source.path)
+        base = source.offset if isinstance(source, BlobRange) else 0
+        yield _FileReader(file.fileno(), source.path, base)
     finally:
         with anyio.CancelScope(shield=True):
             await file.close()
@@ -117,7 +119,11 @@ async def read_manifest(source: BlobSource, digest: Digest) -> bytes:
         return source.data
     try:
         async with aiofiles.open(source.path, "rb") as file:
-            raw = await file.read(source.size + 1)
+            if isinstance(source, BlobRange):
+                await file.seek(source.offset)
+            # One byte more would tell that a file of its own has grown.
+            more = 0 if isinstance(source, BlobRange) else 1
+            raw = await file.read(source.size + more)
     except OSError as exc:
         raise ContentError(f"cannot be read: {exc.strerror}", file=source.path) from exc
     verify(raw, digest, source.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,16 @@ def test_templates_entries_and_defaults(folder: Path) -> None:
     assert destinations(load(folder, document, version="7")) == [
         f"{HOST}/eu-central-1/app:7-v1-abc123"
     ]
+
+
+def test_archives_are_sources_behind_their_prefix(folder: Path) -> None:
+    for name in ("one", "two"):
+        with tarfile.open(folder / f"{name}.tar", "w") as tar:
+            tar.add(folder / "layouts" / name, arcname=".")
+    document = DOCUMENT | {"sources": [{"layouts": "oci-archive:*.tar"}]}
+    assert destinations(load(folder, document)) == destinations(load(folder, DOCUMENT))
+    with pytest.raises(JobError, match="no match"):
+        load(folder, DOCUMENT | {"sources": [{"layouts": "docker-archive:*.tgz"}]})
 
 
 def test_no_tags_at_all_push_by_digest(folder: Path) -> None:

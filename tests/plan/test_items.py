@@ -137,7 +137,7 @@ def test_layouts_are_opened_once(writer: LayoutWriter) -> None:
     root, layouts = str(writer.close()), dict[str, Layout]()
     (first,) = resolve(PushItem(root, TARGET), layouts)
     (second,) = resolve(PushItem(f"oci:{root}:v1", TARGET), layouts)
-    assert first.layout is second.layout is layouts[root]
+    assert first.layout is second.layout is layouts[f"oci:{root}"]
 
 
 @pytest.mark.parametrize(

@@ -48,19 +48,19 @@ class BlobBody(Payload):
         """Send all of it; aiohttp calls this when the length is known."""
         assert content_length in (None, self._size)
         try:
-            fd = self._blob.fileno()
+            file = self._blob.file()
             transport: Any = getattr(writer, "transport", None)
-            if fd is not None and transport is not None and _is_plain(transport):
+            if file is not None and transport is not None and _is_plain(transport):
                 writer.send_headers()
                 await writer.drain()
-                await self._send_file(fd, transport)
+                await self._send_file(file, transport)
             else:
                 await self._send_pieces(writer)
         except Exception as exc:
             self.failure = exc
             raise
 
-    async def _send_file(self, fd: int, transport: Any) -> None:
+    async def _send_file(self, file: tuple[int, int], transport: Any) -> None:
         """Let the kernel send, on a descriptor of our own: the loop watches the connection's."""
         # What the loop has not sent yet, the headers, must go first; it tells nobody of that.
         while transport.get_write_buffer_size():  # noqa: ASYNC110
@@ -68,16 +68,17 @@ class BlobBody(Payload):
         own = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         own.setblocking(False)  # noqa: FBT003 - the name of the argument is hidden
         try:
-            await self._send_file_to(fd, own)
+            await self._send_file_to(file, own)
         finally:
             own.close()
 
-    async def _send_file_to(self, fd: int, own: socket.socket) -> None:
+    async def _send_file_to(self, file: tuple[int, int], own: socket.socket) -> None:
+        fd, base = file
         done = 0
         while done < self._length:
             count = min(_SENDFILE_BYTES, self._length - done)
             try:
-                sent = os.sendfile(own.fileno(), fd, self._offset + done, count)
+                sent = os.sendfile(own.fileno(), fd, base + self._offset + done, count)
             except BlockingIOError:
                 await anyio.wait_writable(own)
                 continue
