@@ -69,7 +69,9 @@ class RegistryGroup(_Model):
     accounts: list[Account] | None = Field(None, min_length=1, description="AWS accounts.")
     regions: list[Text] | None = Field(None, min_length=1, description="AWS Regions.")
     hosts: list[Text] | None = Field(
-        None, min_length=1, description="Hosts such as ACCOUNT.dkr.ecr.REGION.amazonaws.com."
+        None,
+        min_length=1,
+        description="Hosts such as ACCOUNT.dkr.ecr.REGION.amazonaws.com, or docker://HOST[:PORT].",
     )
     profile: Text | None = Field(None, description="Profile of the shared AWS configuration.")
     role_arn: Text | None = Field(

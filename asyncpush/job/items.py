@@ -18,7 +18,7 @@ from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import load_json
 from asyncpush.oci.select import for_platform, parse_platform
 from asyncpush.plan.items import ResolvedEntry, open_source, renamed, source_kind, tag_of
-from asyncpush.plan.reference import Registry, Repository, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Registry, Repository, parse_reference
 from asyncpush.registries.base import RepositorySettings
 
 
@@ -26,7 +26,7 @@ from asyncpush.registries.base import RepositorySettings
 class Destination:
     """Where a target sends images; without ``tags`` an entry's name gives its tag."""
 
-    registries: tuple[Registry, ...]
+    registries: tuple[AnyRegistry, ...]
     repository: Template
     tags: tuple[Template, ...] | None
 
@@ -71,7 +71,7 @@ class Job:
 
     name: str
     options: Mapping[str, Any]
-    registries: Mapping[Registry, RegistrySettings]
+    registries: Mapping[AnyRegistry, RegistrySettings]
     create: RepositorySettings
     sources: Sequence[JobSource]
     selection: Selection = Selection()
@@ -188,7 +188,7 @@ class _JobEntry(ResolvedEntry):
         entry: Descriptor,
         platform: str | None,
         destination: Destination,
-        registry: Registry,
+        registry: AnyRegistry,
     ) -> None:
         super().__init__(layout, entry)
         self.registry = registry
@@ -211,13 +211,14 @@ class _JobEntry(ResolvedEntry):
         """Repository and tags, by the templates."""
         values = _Values(self)
         name = self._destination.repository.render(values)
-        repository = parse_reference(f"{self.registry.host}/{name}").repository
+        prefix = "" if isinstance(self.registry, Registry) else "docker://"
+        repository = parse_reference(f"{prefix}{self.registry.host}/{name}").repository
         if self._destination.tags is None:
             tag = values.named_tag()
             return repository, (tag,) if tag else ()
         tags = [template.render(values) for template in self._destination.tags]
         for tag in tags:
-            parse_reference(f"{repository}:{tag}")
+            parse_reference(f"{prefix}{repository}:{tag}")
         return repository, tuple(dict.fromkeys(tags))
 
     @property
@@ -242,8 +243,8 @@ class _Values(dict[str, str | None]):
             platform="-".join(parts) or None,
             os=parts[0] if parts else None,
             architecture=parts[1] if len(parts) > 1 else None,
-            account=image.registry.account,
-            region=image.registry.region,
+            account=image.registry.account if isinstance(image.registry, Registry) else None,
+            region=image.registry.region if isinstance(image.registry, Registry) else None,
         )
         self._image = image
         self["tag"] = tag_of(entry)

@@ -22,7 +22,7 @@ from asyncpush.job.yaml import Lines, read_document
 from asyncpush.oci.select import parse_platform
 from asyncpush.plan.items import source_kind
 from asyncpush.plan.limits import MIB
-from asyncpush.plan.reference import Registry, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Registry, parse_reference
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import AwsOptions
 
@@ -67,8 +67,8 @@ class _Loader:
     settings: Mapping[str, str]
     environ: Mapping[str, str]
     problems: list[UsageError] = field(default_factory=list)
-    registries: dict[Registry, RegistrySettings] = field(default_factory=dict)
-    groups: dict[str, list[Registry]] = field(default_factory=dict)
+    registries: dict[AnyRegistry, RegistrySettings] = field(default_factory=dict)
+    groups: dict[str, list[AnyRegistry]] = field(default_factory=dict)
 
     def load(self) -> Job:
         document = self.document
@@ -99,7 +99,7 @@ class _Loader:
         )
 
     def _group(self, group: RegistryGroup, where: tuple[str | int, ...]) -> None:
-        registries: list[Registry] = []
+        registries: list[AnyRegistry] = []
         if group.hosts is not None:
             for i, host in enumerate(group.hosts):
                 with self._at((*where, "hosts", i)):
@@ -120,7 +120,16 @@ class _Loader:
             )
         external = self._template(group.external_id, (*where, "external_id"), REGISTRY_NAMES)
         for registry in registries:
-            values = {"account": registry.account, "region": registry.region}
+            values = {}
+            if isinstance(registry, Registry):
+                values = {"account": registry.account, "region": registry.region}
+            elif group.role_arn or group.profile or group.endpoint_url:
+                self._add(
+                    f"{registry} is not ECR's, and takes no AWS credentials",
+                    where,
+                    "leave profile, role_arn and endpoint_url out; docker login signs in there",
+                )
+                continue
             if registry in self.registries:
                 self._add(f"{registry} is here for the second time", where)
             self.registries[registry] = RegistrySettings(
@@ -271,10 +280,13 @@ def _prefixed(kind: str, path: str) -> str:
     return path if kind == "oci" else f"{kind}:{path}"
 
 
-def _registry(host: str) -> Registry:
-    registry = parse_reference(f"{host}/any").repository.registry
-    assert isinstance(registry, Registry), "without docker:// it is ECR's, or an error"
-    return registry
+def _registry(host: str) -> AnyRegistry:
+    reference = parse_reference(f"{host}/any")
+    if reference.repository.name != "any":
+        raise UsageError(
+            f"{host} is more than a host", advice="the repository belongs into the target"
+        )
+    return reference.repository.registry
 
 
 def _domain(region: str) -> str:

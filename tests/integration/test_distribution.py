@@ -67,13 +67,31 @@ def test_every_entry_goes_to_docker_registry_and_the_second_push_sends_nothing(
     assert report["bytes_sent"] == 0
 
 
-def test_atomic_pushes_and_jobs_take_other_registries_too(
-    docker_registry: str, sample: Path
-) -> None:
+def test_atomic_pushes_take_other_registries_too(docker_registry: str, sample: Path) -> None:
     target = f"docker://{docker_registry}/team/atomic"
     done = asyncpush("push", sample, target, "--atomic", "--rollback", env=env_with())
     assert done.returncode == 0, done.stderr
     tags_at(docker_registry, "team/atomic", sample)
+
+
+def test_jobs_take_other_registries_too(docker_registry: str, sample: Path, tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "registries": [{"hosts": [f"docker://{docker_registry}"]}],
+                "sources": [{"layouts": str(sample)}],
+                "targets": [{"repository": "job/{directory}"}],
+            }
+        )
+    )
+    done = asyncpush("run", job, "--atomic", "--verify", env=env_with())
+    assert done.returncode == 0, done.stderr
+    tags_at(docker_registry, f"job/{sample.name}", sample)
+    assert asyncpush("run", job, env=env_with()).returncode == 4
+    planned = asyncpush("plan", job, "--json", env=env_with())
+    assert json.loads(planned.stdout)["bytes"] == 0
 
 
 def test_a_referrer_is_listed_by_the_tag_scheme_where_there_is_no_referrers_api(

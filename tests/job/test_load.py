@@ -92,6 +92,16 @@ def test_accounts_and_regions_are_multiplied_with_roles_of_their_own(folder: Pat
     assert len(destinations(job)) == 16
 
 
+def test_registries_that_are_not_ecrs_are_hosts_behind_docker(folder: Path) -> None:
+    document = DOCUMENT | {"registries": [{"hosts": ["docker://localhost:5000", HOST]}]}
+    found = destinations(load(folder, document))
+    assert len(found) == 8
+    assert "localhost:5000/team/one:v1" in found
+    account = document | {"targets": [{"repository": "{account}/{directory}"}]}
+    with pytest.raises(UsageError, match="needs account"):
+        destinations(load(folder, account))
+
+
 def test_templates_entries_and_defaults(folder: Path) -> None:
     document = DOCUMENT | {
         "defaults": {"entries": ["v*"], "tags": ["{set.version}-{tag}-{env.SHA}"]},
@@ -188,6 +198,16 @@ def test_the_fingerprint_follows_what_goes_where_and_nothing_else(folder: Path) 
         ),
         ({"registries": [{"accounts": [ACCOUNT]}]}, "registries.0", "accounts and regions"),
         ({"registries": [{"hosts": ["docker.io"]}]}, "registries.0.hosts.0", "no ECR"),
+        (
+            {"registries": [{"hosts": [f"{HOST}/team"]}]},
+            "registries.0.hosts.0",
+            "is more than a host",
+        ),
+        (
+            {"registries": [{"hosts": ["docker://localhost:5000"], "profile": "x"}]},
+            "registries.0",
+            "is not ECR's, and takes no AWS credentials",
+        ),
         (
             {"registries": [{"hosts": [HOST]}, {"hosts": [HOST]}]},
             "registries.1",
