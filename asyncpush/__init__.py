@@ -17,6 +17,7 @@
 
 from asyncpush.engine.events import (
     BlobExists,
+    CallMade,
     CallRetried,
     Event,
     EventSink,
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncpushError",
     "AwsOptions",
     "BlobExists",
+    "CallMade",
     "CallRetried",
     "Event",
     "EventSink",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from asyncpush.engine.results import ImageResult
 from asyncpush.errors import AsyncpushError
@@ -22,12 +23,17 @@ class PushPlanned:
 
 @dataclass(frozen=True, slots=True)
 class ImageStarted:
-    """An image's turn has come. ``blobs`` gives the bytes of each of its blobs by digest."""
+    """An image's turn has come.
+
+    ``blobs`` gives the bytes of each of its blobs by digest, ``manifests`` the digests of its
+    manifests in their order of commit.
+    """
 
     reference: str
     name: str
     repository: str
     blobs: Mapping[str, int]
+    manifests: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,12 @@ class BlobExists:
 
 @dataclass(frozen=True, slots=True)
 class LayerStarted:
-    """A blob's turn to be uploaded has come."""
+    """A blob's turn to be uploaded has come, after ``waited`` seconds for a layer's slot."""
 
     repository: str
     digest: str
     size: int
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +77,18 @@ class UploadResumed:
 
 @dataclass(frozen=True, slots=True)
 class PartSent:
-    """The registry acknowledged a part; ``size`` bytes from ``offset`` on."""
+    """The registry acknowledged a part; ``size`` bytes from ``offset`` on.
+
+    Its last try waited ``waited`` seconds for a part's slot and for memory, and took ``seconds``
+    from then on.
+    """
 
     repository: str
     digest: str
     offset: int
     size: int
+    waited: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +103,16 @@ class LayerComplete:
 
 @dataclass(frozen=True, slots=True)
 class ManifestCommitted:
-    """A manifest is in the repository; ``existed`` if it was there before."""
+    """A manifest is in the repository; ``existed`` if it was there before.
+
+    ``seconds`` are those of its commit, with all waits and tries.
+    """
 
     repository: str
     digest: str
     tag: str | None
     existed: bool
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,23 @@ class TagsMoving:
     """Phase two of an atomic push begins: everything is there, ``tags`` tags are moved now."""
 
     tags: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """One try of a call ended; it waited ``waited`` seconds for its turn at the call's pace.
+
+    ``seconds`` run from its turn to its end, for a part with the wait for a slot. It was
+    ``answered`` also where it failed in a way that trying again does not mend.
+
+    :param where: the registry or repository that it was about.
+    """
+
+    call: str
+    where: str
+    waited: float
+    seconds: float
+    outcome: Literal["answered", "throttled", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +184,7 @@ Event = (
     | ManifestCommitted
     | RepositoryCreated
     | TagsMoving
+    | CallMade
     | CallRetried
     | Warned
     | ImageFinished

@@ -54,8 +54,8 @@ class Pace:
     def __post_init__(self) -> None:
         self.rate = self.quota
 
-    async def turn(self) -> None:
-        """Wait for the next moment in which the call may be made."""
+    async def turn(self) -> float:
+        """Wait for the next moment in which the call may be made; how many seconds that took."""
         now = anyio.current_time()
         if self.first is None:
             self.first = self._succeeded = now
@@ -64,7 +64,9 @@ class Pace:
         start = max(self._next, now - interval)
         self._next = start + interval
         self.last = max(start, now)
-        await anyio.sleep(max(0.0, start - now))
+        wait = max(0.0, start - now)
+        await anyio.sleep(wait)
+        return wait
 
     def succeeded(self) -> None:
         """A call went through: the rate grows, in proportion to time and not to calls."""

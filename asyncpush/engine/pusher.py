@@ -255,4 +255,6 @@ class _Repositories:
     def started(self, image: PlannedImage) -> ImageStarted:
         blobs = self._plan.repositories[image.repository].blobs_of(image)
         sizes: dict[str, int] = {digest: blob.size for digest, blob in blobs.items()}
-        return ImageStarted(image.reference, image.name, str(image.repository), sizes)
+        return ImageStarted(
+            image.reference, image.name, str(image.repository), sizes, image.manifests
+        )

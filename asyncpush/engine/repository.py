@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -216,6 +217,7 @@ class RepositoryPush:
         return existed
 
     async def _commit(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
+        begin = time.monotonic()
         try:
             existed = await self._put_or_mend(manifest, tag, tally)
         except AsyncpushError as exc:
@@ -224,7 +226,8 @@ class RepositoryPush:
         self._by_digest.add(manifest.digest)
         await self._journal.note_manifest(self._repository, manifest.digest, tag)
         tally.manifests_sent += not existed
-        self._emit(ManifestCommitted(str(self._repository), manifest.digest, tag, existed))
+        seconds = time.monotonic() - begin
+        self._emit(ManifestCommitted(str(self._repository), manifest.digest, tag, existed, seconds))
         return existed
 
     async def _put_or_mend(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:

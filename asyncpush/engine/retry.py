@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import Literal, TypeVar
 
 import anyio
 
-from asyncpush.engine.events import CallRetried, EventSink
+from asyncpush.engine.events import CallMade, CallRetried, EventSink
 from asyncpush.engine.pace import Pace
 from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
 
@@ -24,7 +26,7 @@ class Retrier:
     :param attempts: how often a call may fail in all; being throttled does not count.
     :param base: seconds; the bound of the first wait.
     :param cap: seconds; no bound grows beyond it.
-    :param emit: told of every retry.
+    :param emit: told of every try and every retry.
     """
 
     def __init__(
@@ -57,20 +59,24 @@ class Retrier:
         failures = throttles = 0
         error: TransientError
         while True:
-            await pace.turn()
+            made = partial(self._made, name, repository, await pace.turn(), time.monotonic())
             try:
                 result = await call()
             except ThrottledError as exc:
+                made("throttled")
                 pace.throttled()
                 throttles += 1
                 attempt, last, error = throttles, not pace.progresses, exc
             except TransientError as exc:
+                made("failed")
                 failures += 1
                 attempt, last, error = failures, failures >= self._attempts, exc
             except AsyncpushError:
+                made("answered")
                 pace.succeeded()
                 raise
             else:
+                made("answered")
                 pace.succeeded()
                 return result
             if last:
@@ -80,3 +86,13 @@ class Retrier:
             throttled = isinstance(error, ThrottledError)
             self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
             await anyio.sleep(delay)
+
+    def _made(
+        self,
+        call: str,
+        where: str,
+        waited: float,
+        begin: float,
+        outcome: Literal["answered", "throttled", "failed"],
+    ) -> None:
+        self._emit(CallMade(call, where, waited, time.monotonic() - begin, outcome))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -43,6 +44,8 @@ class BlobUpload:
         self._name = repository.name
         self._blob = blob
         self.sent = 0
+        # Of the last part: seconds that it waited for a slot and memory, and those that it took.
+        self._waited = self._took = 0.0
 
     async def run(self) -> None:
         """Upload the blob.
@@ -50,9 +53,11 @@ class BlobUpload:
         :raises RegistryError: the registry does not take it, or cannot be reached.
         :raises ContentError: the blob cannot be read.
         """
+        asked = time.monotonic()
         async with self._context.limits.layers, open_blob(self._blob.source) as reader:
+            waited = time.monotonic() - asked
             self._context.emit(
-                LayerStarted(str(self._repository), self._blob.digest, self._blob.size)
+                LayerStarted(str(self._repository), self._blob.digest, self._blob.size, waited)
             )
             session, offset = await self._take_up()
             begun = 0
@@ -137,7 +142,16 @@ class BlobUpload:
                 )
             received = min(last + 1, self._blob.size) - offset
             self.sent += received
-            self._context.emit(PartSent(str(self._repository), self._blob.digest, offset, received))
+            self._context.emit(
+                PartSent(
+                    str(self._repository),
+                    self._blob.digest,
+                    offset,
+                    received,
+                    self._waited,
+                    self._took,
+                )
+            )
             offset += received
             await self._journal.note_upload(self._repository, self._blob.digest, session, offset)
         return session
@@ -146,14 +160,20 @@ class BlobUpload:
         self, session: UploadSession, reader: BlobReader, offset: int, length: int
     ) -> PartReceipt:
         final = self._blob.digest if offset + length == self._blob.size else None
+        asked = time.monotonic()
         # Inside of the retry, so that a wait between two tries holds no slot and no memory.
         async with (
             self._context.limits.parts,
             self._context.limits.memory.hold(self._transport.part_memory),
         ):
-            return await self._transport.upload_part(
-                self._name, session, reader, offset, length, final
-            )
+            begin = time.monotonic()
+            self._waited = begin - asked
+            try:
+                return await self._transport.upload_part(
+                    self._name, session, reader, offset, length, final
+                )
+            finally:
+                self._took = time.monotonic() - begin
 
     async def _complete(self, session: UploadSession) -> None:
         complete = partial(self._transport.complete_upload, self._name, session, self._blob.digest)

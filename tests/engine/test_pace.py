@@ -34,11 +34,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 async def test_calls_are_spaced_evenly_and_never_a_burst(clock: Clock) -> None:
     pace = Pace(10)
     times = []
+    waited = 0.0
     for _ in range(101):
-        await pace.turn()
+        waited += await pace.turn()
         times.append(clock.now)
 
     assert times[0] == 1000
+    assert waited == pytest.approx(clock.now - 1000)
     # One call of slack at the start, then one every tenth of a second.
     assert clock.now == pytest.approx(1000 + 9.9)
     gaps = [after - before for before, after in itertools.pairwise(times[1:])]

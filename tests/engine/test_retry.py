@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import anyio
 import pytest
 
+from asyncpush.engine.events import CallMade, CallRetried, Event
 from asyncpush.engine.pace import Pace
 from asyncpush.engine.retry import Retrier
 from asyncpush.errors import AccessDeniedError, ContentError, ThrottledError, TransientError
@@ -19,12 +19,19 @@ class Calls:
     """A call that fails as told and then succeeds; sleeps are noted instead of slept."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, attempts: int, base: float, cap: float):
-        self.events: list[Any] = []
+        self.retries: list[CallRetried] = []
+        self.tries: list[CallMade] = []
         self.slept: list[float] = []
         self.made = 0
         self.pace = Pace(quota=1e12)
-        self._retrier = Retrier(attempts, base, cap, self.events.append, random.Random(7))
+        self._retrier = Retrier(attempts, base, cap, self._take, random.Random(7))
         monkeypatch.setattr(anyio, "sleep", self._sleep)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, CallMade):
+            self.tries.append(event)
+        elif isinstance(event, CallRetried):
+            self.retries.append(event)
 
     async def _sleep(self, seconds: float) -> None:
         if seconds:  # a pace without a queue waits 0 seconds
@@ -46,10 +53,11 @@ async def test_a_call_that_recovers_is_told_of_and_succeeds(
     calls = Calls(monkeypatch, 4, 1.0, 60.0)
     assert await calls.run(3) == "done"
     assert calls.made == 4
-    assert [(e.call, e.repository, e.error, e.attempt) for e in calls.events] == [
+    assert [(e.call, e.repository, e.error, e.attempt) for e in calls.retries] == [
         ("PutImage", "app", f"lost {n}", n) for n in (1, 2, 3)
     ]
-    assert [e.delay for e in calls.events] == calls.slept
+    assert [e.delay for e in calls.retries] == calls.slept
+    assert [e.outcome for e in calls.tries] == ["failed"] * 3 + ["answered"]
 
 
 async def test_the_last_failure_says_how_often_it_was_tried(
@@ -61,14 +69,18 @@ async def test_the_last_failure_says_how_often_it_was_tried(
     assert (calls.made, len(calls.slept)) == (3, 2)
 
 
-@pytest.mark.parametrize("error", [AccessDeniedError("no"), ContentError("bad"), KeyError("bug")])
+@pytest.mark.parametrize(
+    ("error", "answered"),
+    [(AccessDeniedError("no"), True), (ContentError("bad"), True), (KeyError("bug"), False)],
+)
 async def test_what_will_not_pass_is_not_tried_again(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+    monkeypatch: pytest.MonkeyPatch, error: Exception, answered: bool
 ) -> None:
     calls = Calls(monkeypatch, 8, 1.0, 60.0)
     with pytest.raises(type(error)):
         await calls.run(1, error)
-    assert (calls.made, calls.slept, calls.events) == (1, [], [])
+    assert (calls.made, calls.slept, calls.retries) == (1, [], [])
+    assert [e.outcome for e in calls.tries] == ["answered"] * answered
 
 
 async def test_waits_are_drawn_from_a_bound_that_doubles_up_to_the_cap(
@@ -97,7 +109,8 @@ async def test_being_throttled_is_no_failure_while_calls_go_through(
 ) -> None:
     calls = Calls(monkeypatch, 2, 0.25, 20.0)
     assert await calls.run(30, ThrottledError("slow down")) == "done"
-    assert all(event.throttled for event in calls.events)
+    assert all(event.throttled for event in calls.retries)
+    assert [e.outcome for e in calls.tries] == ["throttled"] * 30 + ["answered"]
     assert calls.pace.throttles == 30
     assert calls.pace.rate < calls.pace.quota
 
