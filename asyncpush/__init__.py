@@ -17,7 +17,7 @@
 
 from asyncpush.engine.events import (
     BlobExists,
-    CallMade,
+    CallEnded,
     CallRetried,
     Event,
     EventSink,
@@ -47,7 +47,7 @@ __all__ = [
     "AsyncpushError",
     "AwsOptions",
     "BlobExists",
-    "CallMade",
+    "CallEnded",
     "CallRetried",
     "Event",
     "EventSink",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from asyncpush.engine.results import ImageResult
 from asyncpush.errors import AsyncpushError
@@ -130,20 +129,22 @@ class TagsMoving:
 
 
 @dataclass(frozen=True, slots=True)
-class CallMade:
-    """One try of a call ended; it waited ``waited`` seconds for its turn at the call's pace.
+class CallEnded:
+    """A call was answered, or failed: every try of it is told once.
 
-    ``seconds`` run from its turn to its end, for a part with the wait for a slot. It was
-    ``answered`` also where it failed in a way that trying again does not mend.
-
-    :param where: the registry or repository that it was about.
+    ``repository`` is the registry's host where the call is about no repository. ``outcome`` is
+    ``ok`` or the kind of the error. It waited ``waited`` seconds for its turn at the call's pace;
+    ``seconds`` run from then to its end, for a part with the wait for a slot. ``rate`` is what such
+    calls are paced at from now on, and ``quota`` what they may reach, in calls a second.
     """
 
     call: str
-    where: str
+    repository: str
+    outcome: str
     waited: float
     seconds: float
-    outcome: Literal["answered", "throttled", "failed"]
+    rate: float
+    quota: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ Event = (
     | ManifestCommitted
     | RepositoryCreated
     | TagsMoving
-    | CallMade
+    | CallEnded
     | CallRetried
     | Warned
     | ImageFinished

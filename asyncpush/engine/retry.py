@@ -6,11 +6,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import anyio
 
-from asyncpush.engine.events import CallMade, CallRetried, EventSink
+from asyncpush.engine.events import CallEnded, CallRetried, EventSink
 from asyncpush.engine.pace import Pace
 from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
 
@@ -52,32 +52,33 @@ class Retrier:
         and lowers the pace for all of them.
 
         :param name: the API's name of the call.
-        :param repository: what it is about, for the event.
+        :param repository: what it is about, for the events.
         :param pace: how fast such calls may be made; told what came of this one.
         :raises TransientError: the last failure, which says how often it was tried.
         """
         failures = throttles = 0
         error: TransientError
         while True:
-            made = partial(self._made, name, repository, await pace.turn(), time.monotonic())
+            waited = await pace.turn()
+            ended = partial(self._ended, name, repository, pace, waited, time.monotonic())
             try:
                 result = await call()
             except ThrottledError as exc:
-                made("throttled")
                 pace.throttled()
+                ended(exc.kind)
                 throttles += 1
                 attempt, last, error = throttles, not pace.progresses, exc
             except TransientError as exc:
-                made("failed")
+                ended(exc.kind)
                 failures += 1
                 attempt, last, error = failures, failures >= self._attempts, exc
-            except AsyncpushError:
-                made("answered")
+            except AsyncpushError as exc:
                 pace.succeeded()
+                ended(exc.kind)
                 raise
             else:
-                made("answered")
                 pace.succeeded()
+                ended("ok")
                 return result
             if last:
                 raise error.at(attempts=str(failures + throttles))
@@ -87,12 +88,8 @@ class Retrier:
             self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
             await anyio.sleep(delay)
 
-    def _made(
-        self,
-        call: str,
-        where: str,
-        waited: float,
-        begin: float,
-        outcome: Literal["answered", "throttled", "failed"],
+    def _ended(
+        self, name: str, repository: str, pace: Pace, waited: float, begin: float, outcome: str
     ) -> None:
-        self._emit(CallMade(call, where, waited, time.monotonic() - begin, outcome))
+        seconds = time.monotonic() - begin
+        self._emit(CallEnded(name, repository, outcome, waited, seconds, pace.rate, pace.quota))

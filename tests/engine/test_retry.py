@@ -7,7 +7,7 @@ import random
 import anyio
 import pytest
 
-from asyncpush.engine.events import CallMade, CallRetried, Event
+from asyncpush.engine.events import CallEnded, CallRetried, Event
 from asyncpush.engine.pace import Pace
 from asyncpush.engine.retry import Retrier
 from asyncpush.errors import AccessDeniedError, ContentError, ThrottledError, TransientError
@@ -20,7 +20,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, attempts: int, base: float, cap: float):
         self.retries: list[CallRetried] = []
-        self.tries: list[CallMade] = []
+        self.tries: list[CallEnded] = []
         self.slept: list[float] = []
         self.made = 0
         self.pace = Pace(quota=1e12)
@@ -28,7 +28,7 @@ class Calls:
         monkeypatch.setattr(anyio, "sleep", self._sleep)
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, CallMade):
+        if isinstance(event, CallEnded):
             self.tries.append(event)
         elif isinstance(event, CallRetried):
             self.retries.append(event)
@@ -57,7 +57,7 @@ async def test_a_call_that_recovers_is_told_of_and_succeeds(
         ("PutImage", "app", f"lost {n}", n) for n in (1, 2, 3)
     ]
     assert [e.delay for e in calls.retries] == calls.slept
-    assert [e.outcome for e in calls.tries] == ["failed"] * 3 + ["answered"]
+    assert [e.outcome for e in calls.tries] == ["transient"] * 3 + ["ok"]
 
 
 async def test_the_last_failure_says_how_often_it_was_tried(
@@ -70,17 +70,21 @@ async def test_the_last_failure_says_how_often_it_was_tried(
 
 
 @pytest.mark.parametrize(
-    ("error", "answered"),
-    [(AccessDeniedError("no"), True), (ContentError("bad"), True), (KeyError("bug"), False)],
+    ("error", "told"),
+    [
+        (AccessDeniedError("no"), ["access-denied"]),
+        (ContentError("bad"), ["content"]),
+        (KeyError("bug"), []),
+    ],
 )
 async def test_what_will_not_pass_is_not_tried_again(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, answered: bool
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: list[str]
 ) -> None:
     calls = Calls(monkeypatch, 8, 1.0, 60.0)
     with pytest.raises(type(error)):
         await calls.run(1, error)
     assert (calls.made, calls.slept, calls.retries) == (1, [], [])
-    assert [e.outcome for e in calls.tries] == ["answered"] * answered
+    assert [e.outcome for e in calls.tries] == told
 
 
 async def test_waits_are_drawn_from_a_bound_that_doubles_up_to_the_cap(
@@ -110,7 +114,7 @@ async def test_being_throttled_is_no_failure_while_calls_go_through(
     calls = Calls(monkeypatch, 2, 0.25, 20.0)
     assert await calls.run(30, ThrottledError("slow down")) == "done"
     assert all(event.throttled for event in calls.retries)
-    assert [e.outcome for e in calls.tries] == ["throttled"] * 30 + ["answered"]
+    assert [e.outcome for e in calls.tries] == ["throttled"] * 30 + ["ok"]
     assert calls.pace.throttles == 30
     assert calls.pace.rate < calls.pace.quota
 
