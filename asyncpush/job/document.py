@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from asyncpush.documents.problems import Account, Strict, Text
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
 
 
@@ -23,20 +16,14 @@ def _known_call(name: str) -> str:
     return name
 
 
-Account = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
 Call = Annotated[str, AfterValidator(_known_call), WithJsonSchema({"enum": list(PUBLISHED_QUOTAS)})]
 Quotas = Annotated[
     dict[Call, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
     Field(description="Calls a second by API call, where they are not the published quotas."),
 ]
-Text = Annotated[str, StringConstraints(min_length=1)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Defaults(_Model):
+class Defaults(Strict):
     """What sources and targets have that do not say otherwise."""
 
     entries: list[Text] | None = Field(None, description="Patterns of entry names.")
@@ -46,7 +33,7 @@ class Defaults(_Model):
     tags: list[Text] | None = Field(None, description="Templates of tags.")
 
 
-class Options(_Model):
+class Options(Strict):
     """The engine's bounds; options of the command line have precedence."""
 
     images: int | None = Field(None, ge=1, description="Images in flight to each registry.")
@@ -62,7 +49,7 @@ class Options(_Model):
     )
 
 
-class RegistryGroup(_Model):
+class RegistryGroup(Strict):
     """Registries that share credentials: accounts x Regions, or hosts."""
 
     name: Text | None = Field(None, description="What targets call them.")
@@ -95,7 +82,7 @@ class RegistryGroup(_Model):
         return value
 
 
-class Source(_Model):
+class Source(Strict):
     """Layouts, and which of their entries go."""
 
     layouts: Text | list[Text] = Field(
@@ -110,7 +97,7 @@ class Source(_Model):
     targets: list[Text] | None = Field(None, description="Names of targets; default: all.")
 
 
-class Target(_Model):
+class Target(Strict):
     """Where images go."""
 
     name: Text | None = Field(None, description="What sources call it.")
@@ -122,7 +109,7 @@ class Target(_Model):
     )
 
 
-class CreateRepositories(_Model):
+class CreateRepositories(Strict):
     """How repositories are created, where --create-repositories asks for it."""
 
     mutability: Literal["MUTABLE", "IMMUTABLE"] = "MUTABLE"
@@ -131,7 +118,7 @@ class CreateRepositories(_Model):
     tags: dict[str, str] = Field(default_factory=dict, description="AWS resource tags.")
 
 
-class JobDocument(_Model):
+class JobDocument(Strict):
     """A bulk push: sources, registries, and what goes where."""
 
     version: Literal[1] = Field(description="Version of this format.")

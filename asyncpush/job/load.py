@@ -11,33 +11,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from asyncpush.documents.problems import DocumentError, located, validate
+from asyncpush.documents.yaml import Lines, read_document
 from asyncpush.engine.options import RegistrySettings
 from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.job.document import JobDocument, RegistryGroup, Source, Target
 from asyncpush.job.items import Destination, Job, JobSource
 from asyncpush.job.template import IMAGE_NAMES, REGISTRY_NAMES, Template, parse_template
-from asyncpush.job.yaml import Lines, read_document
 from asyncpush.oci.select import parse_platform
 from asyncpush.plan.items import source_kind
 from asyncpush.plan.limits import MIB
-from asyncpush.plan.reference import AnyRegistry, Registry, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Registry, parse_registry
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import AwsOptions
 
 _ROLE = re.compile(r"arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 
 
-class JobError(UsageError):
+class JobError(DocumentError):
     """A job file that cannot be meant; ``problems`` has every mistake in it."""
 
     kind = "job"
-
-    def __init__(self, problems: Sequence[UsageError]) -> None:
-        first = problems[0]
-        super().__init__(first.message, advice=first.advice, **first.where)
-        self.problems = list(problems)
 
 
 def load_job(path: Path, settings: Mapping[str, str], environ: Mapping[str, str]) -> Job:
@@ -49,13 +43,11 @@ def load_job(path: Path, settings: Mapping[str, str], environ: Mapping[str, str]
     :raises JobError: it holds mistakes.
     :raises UsageError: it cannot be read.
     """
-    content, lines = read_document(path)
+    content, lines = read_document(path, "job file")
     try:
-        document = JobDocument.model_validate(content)
-    except ValidationError as exc:
-        raise JobError(
-            [_problem(error, path, lines) for error in exc.errors(include_url=False)]
-        ) from None
+        document = validate(JobDocument, content, path, lines)
+    except DocumentError as exc:
+        raise JobError(exc.problems) from None
     return _Loader(path, lines, document, settings, environ).load()
 
 
@@ -103,13 +95,13 @@ class _Loader:
         if group.hosts is not None:
             for i, host in enumerate(group.hosts):
                 with self._at((*where, "hosts", i)):
-                    registries.append(_registry(host))
+                    registries.append(parse_registry(host))
         else:
             for account in group.accounts or ():
                 for i, region in enumerate(group.regions or ()):
                     with self._at((*where, "regions", i)):
                         host = f"{account}.dkr.ecr.{region}.{_domain(region)}"
-                        registries.append(_registry(host))
+                        registries.append(parse_registry(host))
         role = self._template(group.role_arn, (*where, "role_arn"), REGISTRY_NAMES)
         example = {"account": "0" * 12, "region": "x"}
         if role is not None and not _ROLE.fullmatch(role.render(example)):
@@ -250,7 +242,9 @@ class _Loader:
         self._add(f"no {kind} have the name {name}{hint}", where, advice)
 
     def _add(self, message: str, where: tuple[str | int, ...], advice: str = "") -> None:
-        self.problems.append(_at(UsageError(message, advice=advice), self.path, self.lines, where))
+        self.problems.append(
+            located(UsageError(message, advice=advice), self.path, self.lines, where)
+        )
 
     def _at(self, where: tuple[str | int, ...]) -> _Collecting:
         def collect(error: AsyncpushError) -> None:
@@ -280,73 +274,5 @@ def _prefixed(kind: str, path: str) -> str:
     return path if kind == "oci" else f"{kind}:{path}"
 
 
-def _registry(host: str) -> AnyRegistry:
-    reference = parse_reference(f"{host}/any")
-    if reference.repository.name != "any":
-        raise UsageError(
-            f"{host} is more than a host", advice="the repository belongs into the target"
-        )
-    return reference.repository.registry
-
-
 def _domain(region: str) -> str:
     return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-
-
-def _at(error: UsageError, path: Path, lines: Lines, where: tuple[str | int, ...]) -> UsageError:
-    error.at(file=f"{path}:{lines.of(where)}", key=".".join(map(str, where)) or None)
-    return error
-
-
-_QUOTE = "quote it: a bare { begins a mapping, and a bare number is no text"
-
-
-# What pydantic puts into a path beside keys: branches of a union, and the mark of a key itself.
-_NOT_KEYS = ("str", "constrained-str", "list[constrained-str]", "[key]")
-
-
-def _problem(error: Any, path: Path, lines: Lines) -> UsageError:
-    """One of pydantic's errors as one of ours."""
-    where = tuple(part for part in error["loc"] if part not in _NOT_KEYS)
-    message, advice = str(error["msg"]), ""
-    match error["type"]:
-        case "extra_forbidden":
-            known = _keys_at(where[:-1])
-            close = difflib.get_close_matches(str(where[-1]), known, 1)
-            message = f"the key {where[-1]} is unknown"
-            message += f"; did you mean {close[0]}?" if close else ""
-            advice = f"there is {', '.join(known)}" if known else ""
-        case "missing":
-            message = f"the key {where[-1]} is missing"
-        case "string_type":
-            message, advice = "this must be a text", _QUOTE
-        case "value_error":
-            message = str(error["ctx"]["error"])
-        case "string_pattern_mismatch":
-            message = f"{error['input']!r} is no AWS account"
-            advice = "an account has 12 digits"
-        case _:
-            message = message[0].lower() + message[1:]
-    return _at(UsageError(message, advice=advice), path, lines, where)
-
-
-def _keys_at(where: tuple[Any, ...]) -> list[str]:
-    """The keys that a place in the document may have."""
-    model: Any = JobDocument
-    for part in where:
-        if isinstance(part, int):
-            continue
-        info = getattr(model, "model_fields", {}).get(part)
-        if info is None:
-            return []
-        model = _model_in(info.annotation)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _model_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_in(argument)) is not None:
-            return found
-    return None

@@ -10,7 +10,7 @@ import yaml
 from asyncpush.errors import UsageError
 
 MAX_BYTES = 16 * 1024 * 1024
-"""A job file with 100,000 sources has 8 MB; what is larger is another file."""
+"""A job file with 100,000 sources has 8 MB; what is larger is no document that is read here."""
 _MAX_NODES = 1_000_000
 Key = tuple[str | int, ...]
 
@@ -32,9 +32,10 @@ class Lines:
         return self._lines[path]
 
 
-def read_document(path: Path) -> tuple[Any, Lines]:
+def read_document(path: Path, what: str) -> tuple[Any, Lines]:
     """Read a YAML or JSON file.
 
+    :param what: what people call such a file, for its errors.
     :return: its content, and the lines of its keys.
     :raises UsageError: it cannot be read, is too large, is no YAML, or has a key twice.
     """
@@ -43,32 +44,33 @@ def read_document(path: Path) -> tuple[Any, Lines]:
             raw = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
-        raise UsageError(f"the job file cannot be read: {reason}", file=str(path)) from exc
+        raise UsageError(f"the {what} cannot be read: {reason}", file=str(path)) from exc
     if len(raw) > MAX_BYTES:
-        raise UsageError(f"the job file has more than {MAX_BYTES:,} bytes", file=str(path))
+        raise UsageError(f"the {what} has more than {MAX_BYTES:,} bytes", file=str(path))
     try:
         text = raw.decode("utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as exc:
-        raise UsageError("the job file is not UTF-8", file=str(path)) from exc
+        raise UsageError(f"the {what} is not UTF-8", file=str(path)) from exc
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         problem = getattr(exc, "problem", None) or " ".join(str(exc).split())
         line = f":{mark.line + 1}" if mark is not None else ""
         raise UsageError(f"this is no YAML: {problem}", file=f"{path}{line}") from exc
     except RecursionError as exc:
-        raise UsageError("the job file nests too deeply", file=str(path)) from exc
+        raise UsageError(f"the {what} nests too deeply", file=str(path)) from exc
     if node is None:
-        raise UsageError("the job file is empty", file=str(path))
+        raise UsageError(f"the {what} is empty", file=str(path))
     lines = Lines()
-    return _Builder(path, lines).build(node, ()), lines
+    return _Builder(path, what, lines).build(node, ()), lines
 
 
 class _Builder:
     """Makes plain values of nodes; every value once, so that aliases cannot multiply."""
 
-    def __init__(self, path: Path, lines: Lines) -> None:
+    def __init__(self, path: Path, what: str, lines: Lines) -> None:
         self._path = path
+        self._what = what
         self._lines = lines
         self._nodes = 0
         # Parses scalars by YAML's core rules; given no text of its own.
@@ -79,7 +81,7 @@ class _Builder:
         line = node.start_mark.line + 1
         if self._nodes > _MAX_NODES or len(path) > 100:
             raise UsageError(
-                "the job file's aliases unfold without end", file=f"{self._path}:{line}"
+                f"the {self._what}'s aliases unfold without end", file=f"{self._path}:{line}"
             )
         self._lines.note(path, line)
         if isinstance(node, yaml.MappingNode):
