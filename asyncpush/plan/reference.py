@@ -167,6 +167,19 @@ def parse_reference(text: str) -> Reference:
     return _parse_rest(registry, rest, text)
 
 
+def parse_registry(text: str) -> AnyRegistry:
+    """Read the host of a registry: ECR's, or behind ``docker://`` any other.
+
+    :raises InvalidReferenceError: it is none, or more than one.
+    """
+    reference = parse_reference(f"{text}/any")
+    if reference.repository.name != "any":
+        raise InvalidReferenceError(
+            f"{text} is more than a host", advice="leave the repository out here"
+        )
+    return reference.repository.registry
+
+
 def is_tag(text: str) -> bool:
     """Whether ECR takes this text as a tag."""
     return _TAG.fullmatch(text) is not None
