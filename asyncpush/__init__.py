@@ -15,6 +15,8 @@
     anyio.run(main)
 """
 
+import logging
+
 from asyncpush.engine.events import (
     BlobExists,
     CallEnded,
@@ -22,13 +24,17 @@ from asyncpush.engine.events import (
     Event,
     EventSink,
     ImageFinished,
+    ImageStaged,
     ImageStarted,
+    ImageVerified,
     LayerComplete,
     LayerFailed,
     LayerStarted,
     ManifestCommitted,
     PartSent,
+    PushEnded,
     PushPlanned,
+    RegistryTotals,
     RepositoryCreated,
     TagsMoving,
     UploadResumed,
@@ -53,13 +59,16 @@ __all__ = [
     "EventSink",
     "ImageFinished",
     "ImageResult",
+    "ImageStaged",
     "ImageStarted",
     "ImageStatus",
+    "ImageVerified",
     "LayerComplete",
     "LayerFailed",
     "LayerStarted",
     "ManifestCommitted",
     "PartSent",
+    "PushEnded",
     "PushItem",
     "PushOptions",
     "PushPlanned",
@@ -68,6 +77,7 @@ __all__ = [
     "Reference",
     "Registry",
     "RegistrySettings",
+    "RegistryTotals",
     "Repository",
     "RepositoryCreated",
     "TagsMoving",
@@ -76,3 +86,6 @@ __all__ = [
     "open_journal",
     "parse_reference",
 ]
+
+# Whoever wants records configures handlers; until then none of them goes to standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

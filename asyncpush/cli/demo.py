@@ -17,7 +17,6 @@ from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.output import print_summary
 from asyncpush.cli.run import run
 from asyncpush.cli.session import choose_view
-from asyncpush.cli.text import plural, size
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pusher import Pusher
 from asyncpush.errors import DigestMismatchError, RegistryError
@@ -29,6 +28,7 @@ from asyncpush.plan.items import PushItem
 from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import Reference, Registry, parse_reference
 from asyncpush.registries.ecr.session import AwsOptions, open_client
+from asyncpush.text import plural, size
 
 _REGION = "us-east-1"
 _TARGET = f"{DEFAULT_KEY.account}.dkr.ecr.{_REGION}.amazonaws.com/demo/services"

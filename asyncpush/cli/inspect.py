@@ -8,7 +8,6 @@ import click
 
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.output import print_error, print_json
-from asyncpush.cli.text import plural, size
 from asyncpush.errors import AsyncpushError, printable
 from asyncpush.oci import mediatypes
 from asyncpush.oci.descriptor import Descriptor
@@ -17,6 +16,7 @@ from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.items import choose_entries, open_source, split_source
+from asyncpush.text import plural, size
 
 
 @click.command()

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from asyncpush.cli.text import duration, plural, size
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.results import ImageStatus, PushReport, TagStatus
 from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import AsyncpushError
+from asyncpush.text import duration, plural, size
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from asyncpush.cli.text import duration, plural, size
 from asyncpush.cli.tracker import ActiveImage, Tracker
 from asyncpush.engine.events import (
     CallRetried,
@@ -27,6 +26,7 @@ from asyncpush.engine.events import (
     Warned,
 )
 from asyncpush.engine.results import ImageResult, ImageStatus
+from asyncpush.text import duration, plural, size
 
 _STYLES = {
     ImageStatus.PUSHED: "green",

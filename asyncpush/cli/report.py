@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from asyncpush.cli.text import duration, plural, size
 from asyncpush.errors import printable
 from asyncpush.report.document import Image, Report
 from asyncpush.report.file import read_report
+from asyncpush.text import duration, plural, size
 
 _MOST_EXAMPLES = 3
 _SLOWEST = 5

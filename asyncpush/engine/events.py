@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from asyncpush.engine.results import ImageResult
+from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.errors import AsyncpushError
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryTotals:
+    """What is planned for one registry; ``commits`` are manifests and tags, each once."""
+
+    images: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    commits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PushPlanned:
-    """The plan is made: ``blobs`` and ``bytes`` count each blob once for each repository."""
+    """The plan is made: ``blobs`` and ``bytes`` count each blob once for each repository.
+
+    ``images`` has those that cannot be pushed, too; ``registries`` are the sums by host, without
+    them.
+    """
 
     images: int
     repositories: int
     manifests: int
     blobs: int
     bytes: int
+    registries: Mapping[str, RegistryTotals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +48,14 @@ class ImageStarted:
     repository: str
     blobs: Mapping[str, int]
     manifests: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStaged:
+    """All of an image is there by digest; in an atomic push it waits for the others now."""
+
+    reference: str
+    repository: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +196,27 @@ class ImageFinished:
     result: ImageResult
 
 
+@dataclass(frozen=True, slots=True)
+class ImageVerified:
+    """An image was held against what its registry has; without problems it is all there."""
+
+    name: str
+    reference: str
+    digest: str
+    problems: tuple[AsyncpushError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PushEnded:
+    """The push is over, or was interrupted: then ``report.complete`` is False."""
+
+    report: PushReport
+
+
 Event = (
     PushPlanned
     | ImageStarted
+    | ImageStaged
     | BlobExists
     | LayerStarted
     | LayerFailed
@@ -189,6 +230,13 @@ Event = (
     | CallRetried
     | Warned
     | ImageFinished
+    | ImageVerified
+    | PushEnded
 )
 EventSink = Callable[[Event], None]
 """Called on the event loop, between two steps of the engine: it is quick and never raises."""
+
+
+def host_of(repository: str) -> str:
+    """The registry's host, of a repository as events name it."""
+    return repository.partition("/")[0]

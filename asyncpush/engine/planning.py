@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import anyio.to_thread
 
-from asyncpush.engine.events import PushPlanned
+from asyncpush.engine.events import PushPlanned, RegistryTotals
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import AsyncpushError
@@ -32,18 +32,30 @@ async def plan_items(items: Iterable[Item], options: PushOptions) -> tuple[Plan,
     return planner.plan, rejected
 
 
-def planned(plan: Plan, images: int) -> PushPlanned:
+def planned(plan: Plan, rejected: int, *, atomic: bool) -> PushPlanned:
     """The event that sums a plan up.
 
-    :param images: how many images it is about, those that cannot be pushed included.
+    :param rejected: how many images cannot be pushed.
+    :param atomic: whether everything is committed by digest before tags move.
     """
     repositories = plan.repositories.values()
+    registries: dict[str, RegistryTotals] = {}
+    for graph in repositories:
+        host = graph.repository.registry.host
+        before = registries.get(host, RegistryTotals())
+        registries[host] = RegistryTotals(
+            images=before.images + len(graph.images),
+            blobs=before.blobs + len(graph.blobs),
+            bytes=before.bytes + sum(blob.size for blob in graph.blobs.values()),
+            commits=before.commits + graph.commits(atomic=atomic),
+        )
     return PushPlanned(
-        images=images,
+        images=rejected + sum(totals.images for totals in registries.values()),
         repositories=len(plan.repositories),
         manifests=sum(len(r.manifests) for r in repositories),
-        blobs=sum(len(r.blobs) for r in repositories),
-        bytes=sum(blob.size for r in repositories for blob in r.blobs.values()),
+        blobs=sum(totals.blobs for totals in registries.values()),
+        bytes=sum(totals.bytes for totals in registries.values()),
+        registries=registries,
     )
 
 

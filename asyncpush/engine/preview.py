@@ -13,7 +13,7 @@ from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.engine.results import ImageResult
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
-from asyncpush.plan.graph import Plan, PlannedImage, RepositoryPlan
+from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.limits import ECR
 from asyncpush.plan.reference import AnyRegistry
 
@@ -168,7 +168,7 @@ def _sum_up(
         "InitiateLayerUpload": missing,
         "UploadLayerPart": parts,
         "CompleteLayerUpload": missing,
-        "PutImage": sum(_commits(graph, atomic=options.atomic) for graph in graphs),
+        "PutImage": sum(graph.commits(atomic=options.atomic) for graph in graphs),
     }
     quotas = {**PUBLISHED_QUOTAS, **options.settings(registry).quotas}
     return RegistryPreview(
@@ -179,13 +179,3 @@ def _sum_up(
         calls=calls,
         seconds=max(count / quotas[call] for call, count in calls.items()),
     )
-
-
-def _commits(graph: RepositoryPlan, *, atomic: bool) -> int:
-    """How many manifests and tags are committed, each once."""
-    untagged = len(graph.manifests)
-    if not atomic:
-        # A root goes with its tags at once, unless something else needs it by digest before.
-        needed = {need for m in graph.manifests.values() for need in graph.needs_of(m)}
-        untagged -= len(set(graph.tags.values()) - needed)
-    return untagged + len(graph.tags)

@@ -11,8 +11,17 @@ from types import TracebackType
 import anyio
 
 from asyncpush.engine.connections import Connections
-from asyncpush.engine.events import CallRetried, Event, EventSink, ImageFinished, ImageStarted
+from asyncpush.engine.events import (
+    CallRetried,
+    Event,
+    EventSink,
+    ImageFinished,
+    ImageStarted,
+    ImageVerified,
+    PushEnded,
+)
 from asyncpush.engine.journal import NoJournal
+from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.outcome import ImagePush
 from asyncpush.engine.planning import plan_items, planned
@@ -102,8 +111,7 @@ class Pusher:
         self._connections.sharing = sharing or {}
         try:
             rejected = list(rejected)
-            images = sum(len(repository.images) for repository in plan.repositories.values())
-            self._emit(planned(plan, images + len(rejected)))
+            self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in rejected:
                 self._finish(result)
             repositories = _Repositories(plan, self._connections, journal or NoJournal())
@@ -116,6 +124,7 @@ class Pusher:
         finally:
             report.seconds = time.monotonic() - begin
             report.calls = self._connections.calls()
+            self._emit(PushEnded(report))
         return report
 
     async def preview(self, items: Iterable[Item]) -> PushPreview:
@@ -158,21 +167,27 @@ class Pusher:
         report.deep = deep
         checks: dict[Repository, RepositoryCheck] = {}
 
+        def note(verdict: Verdict) -> None:
+            report.verdicts.append(verdict)
+            self._emit(
+                ImageVerified(verdict.name, verdict.reference, verdict.digest, verdict.problems)
+            )
+
         async def look(image: PlannedImage) -> None:
             try:
                 context = await self._connections.get(image.repository.registry)
             except AsyncpushError as exc:
-                report.verdicts.append(Verdict(image.name, image.reference, image.root, (exc,)))
+                note(Verdict(image.name, image.reference, image.root, (exc,)))
                 return
             check = checks.get(image.repository)
             if check is None:
                 graph = plan.repositories[image.repository]
                 check = checks[image.repository] = RepositoryCheck(graph, context, deep=deep)
-            report.verdicts.append(await check.check(image))
+            note(await check.check(image))
 
-        report.verdicts.extend(
-            Verdict(r.name, r.reference, r.digest, (r.error,)) for r in rejected if r.error
-        )
+        for result in rejected:
+            if result.error is not None:
+                note(Verdict(result.name, result.reference, result.digest, (result.error,)))
         await self._each_registry(plan.images(), look)
         report.complete = True
         return report
@@ -231,6 +246,7 @@ class Pusher:
         if isinstance(event, CallRetried):
             self.report.throttles += event.throttled
             self.report.retries += not event.throttled
+        log_event(event)
         if self._on_event is not None:
             self._on_event(event)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from asyncpush.engine.events import EventSink, TagsMoving, Warned
+from asyncpush.engine.events import EventSink, ImageStaged, TagsMoving, Warned
 from asyncpush.engine.outcome import ImagePush
 from asyncpush.engine.results import ImageStatus, TagStatus
 from asyncpush.errors import AccessDeniedError, AsyncpushError
@@ -64,6 +64,8 @@ class Release:
         await push.run(lambda repository: repository.stage(push.image, push.tally))
         if push.error is not None:
             self._finish(push)
+        else:
+            self._emit(ImageStaged(push.image.reference, str(push.image.repository)))
 
     async def _move(self, push: ImagePush) -> None:
         await push.run(lambda repository: repository.move_tags(push.image, push.tally))

@@ -100,6 +100,18 @@ class RepositoryPlan:
             return manifest.needs
         return (subject, *manifest.needs)
 
+    def commits(self, *, atomic: bool) -> int:
+        """How many manifests and tags are committed, each once.
+
+        :param atomic: by digest first, whatever has a tag, too.
+        """
+        untagged = len(self.manifests)
+        if not atomic:
+            # A root goes with its tags at once, unless something else needs it by digest before.
+            needed = {need for m in self.manifests.values() for need in self.needs_of(m)}
+            untagged -= len(set(self.tags.values()) - needed)
+        return untagged + len(self.tags)
+
     def order_of_commit(
         self, root: Digest, known: Mapping[Digest, PlannedManifest]
     ) -> tuple[Digest, ...]:
