@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -12,11 +13,15 @@ from asyncpush.cli.run import run
 from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.localregistry import (
     DEFAULT_KEY,
+    PLAIN_REGISTRY,
     PUBLISHED_RATES,
+    DistributionOptions,
     LocalRegistry,
     LocalRegistryOptions,
+    Registry,
     load_keys,
 )
+from asyncpush.localregistry.distribution_options import Authentication, Mounting
 
 
 @click.command()
@@ -61,6 +66,42 @@ from asyncpush.localregistry import (
 )
 @click.option("--anonymous-pull", is_flag=True, help="Let anybody pull without a token.")
 @click.option(
+    "--open",
+    "plain",
+    is_flag=True,
+    help="Let anybody pull and push over /v2/, create repositories with their first push, and keep"
+    " to the specification where ECR does not.",
+)
+@click.option(
+    "--auth",
+    type=click.Choice(["basic", "bearer"]),
+    default="basic",
+    show_default=True,
+    help="How /v2/ authenticates; bearer adds a token service at /token.",
+)
+@click.option(
+    "--bearer-lifetime",
+    type=click.FloatRange(0, min_open=True),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a token of the token service lives.",
+)
+@click.option(
+    "--mounting",
+    type=click.Choice(["off", "on", "ecr"]),
+    help="Which blobs /v2/ mounts from other repositories: none, any, or those that ECR would,"
+    " once the account setting BLOB_MOUNTING is ENABLED.  [default: ecr; on with --open]",
+)
+@click.option(
+    "--blob-mounting", is_flag=True, help="Begin with BLOB_MOUNTING ENABLED in every account."
+)
+@click.option(
+    "--cut-missing",
+    is_flag=True,
+    help="Cut the connection of a push to a missing repository, as ECR has done.",
+)
+@click.option(
     "--log",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -79,6 +120,12 @@ def serve(
     refuse_artifacts: bool,
     rates: bool,
     anonymous_pull: bool,
+    plain: bool,
+    auth: Authentication,
+    bearer_lifetime: float,
+    mounting: Mounting | None,
+    blob_mounting: bool,
+    cut_missing: bool,
     log: Path | None,
 ) -> None:
     """Run the local registry: a strict stand-in for Amazon ECR on 127.0.0.1.
@@ -88,10 +135,20 @@ def serve(
     """
     try:
         keys = load_keys(keys_file) if keys_file else [DEFAULT_KEY]
+        distribution = PLAIN_REGISTRY if plain else DistributionOptions()
         options = LocalRegistryOptions(
             refuse_artifacts=refuse_artifacts,
             rates=PUBLISHED_RATES if rates else {},
-            anonymous_pull=anonymous_pull,
+            distribution=replace(
+                distribution,
+                anonymous_pull=anonymous_pull,
+                authentication=auth,
+                bearer_lifetime=bearer_lifetime,
+                mounting=mounting or distribution.mounting,
+                blob_mounting=blob_mounting,
+                missing_repository="cut" if cut_missing else "answer",
+            ),
+            default_registry=Registry(keys[0].account, region),
             call_log=log,
         )
         registry = LocalRegistry(root, keys, options)

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from asyncpush.localregistry import (
+    operations_account,
     operations_images,
     operations_layers,
     operations_put_image,
@@ -44,6 +45,9 @@ _OPERATIONS: dict[str, Operation] = {
     "DescribeRepositories": operations_repositories.describe,
     "DeleteRepository": operations_repositories.delete,
     "PutImageTagMutability": operations_repositories.put_tag_mutability,
+    "ListTagsForResource": operations_repositories.list_tags,
+    "PutAccountSetting": operations_account.put,
+    "GetAccountSetting": operations_account.get,
 }
 _UNKNOWN = "UnknownOperation"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from asyncpush.localregistry.policy import Decision, Policy
 from asyncpush.localregistry.rates import RateLimits
 from asyncpush.localregistry.repositories import get_repository
 from asyncpush.localregistry.store import Database, Store
-from asyncpush.localregistry.tokens import TokenSigner
+from asyncpush.localregistry.tokens import Scopes, TokenSigner
 from asyncpush.localregistry.uploads import Session, Uploads
 
 
@@ -55,6 +55,8 @@ class Call:
     key: Key
     policy: Policy | None
     registry: Registry
+    scopes: Scopes | None = None
+    """What a token of the token service is good for, ``None`` for a caller without one."""
 
     @property
     def record(self) -> CallRecord:
@@ -74,18 +76,30 @@ class Call:
             no resource.
         :raises ApiError: AccessDeniedException.
         """
-        resource = "*" if repository is None else self.registry.repository_arn(repository)
-        reason = refusal(self.key, self.policy, self.registry, f"ecr:{action}", resource)
+        reason = self._refusal(action, repository)
         if reason is not None:
             raise access_denied(reason)
 
-    async def admit(self, params: Mapping[str, Any]) -> None:
+    def allows(self, action: str, repository: str) -> bool:
+        """Whether the caller may read from a further repository in this way."""
+        scopes = self.scopes
+        if scopes is not None and "pull" not in scopes.get(repository, ()):
+            return False
+        return self._refusal(action, repository) is None
+
+    def _refusal(self, action: str, repository: str | None) -> str | None:
+        resource = "*" if repository is None else self.registry.repository_arn(repository)
+        return refusal(self.key, self.policy, self.registry, f"ecr:{action}", resource)
+
+    async def admit(self, params: Mapping[str, Any], rates: Sequence[str] | None = None) -> None:
         """Count the call against its rate, and let it meet the fault that it is to meet.
 
+        :param rates: the actions whose rates it counts against, if not its own.
         :raises ApiError: ThrottlingException, or the injected error.
         :raises ConnectionDroppedError: the connection is to be cut.
         """
-        self.services.rates.take(self.registry, self.record.action)
+        for action in (self.record.action,) if rates is None else rates:
+            self.services.rates.take(self.registry, action)
         faults = self.services.options.faults
         if faults is None:
             return

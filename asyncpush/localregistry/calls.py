@@ -15,8 +15,8 @@ class CallRecord:
 
     ``action`` is the operation's name (``PutImage``), or for ``/v2/`` one such as
     ``v2.GetManifest``. ``time`` is in seconds since 1970. ``layer_bytes`` counts bytes of layers
-    that came with the call, after base64, acknowledged or not. ``status`` is 0 for a call that got
-    no answer.
+    that came with the call, after base64, acknowledged or not. ``mount`` says what became of a
+    mount: ``mounted``, or why it was refused. ``status`` is 0 for a call that got no answer.
     """
 
     time: float
@@ -27,6 +27,7 @@ class CallRecord:
     repository: str | None = None
     access_key_id: str | None = None
     upload_id: str | None = None
+    mount: str | None = None
     status: int = 0
     error: str | None = None
     layer_bytes: int = 0
@@ -38,7 +39,8 @@ class CallCounters:
     """Exact sums since the server started.
 
     ``layer_bytes_duplicate`` counts acknowledged bytes of uploads that ended in a layer which the
-    repository had already: bytes that a better plan would not have sent.
+    repository had already: bytes that a better plan would not have sent. ``mounts_refused`` are
+    mounts that were answered with an upload session.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -46,6 +48,8 @@ class CallCounters:
     layer_bytes_received: int = 0
     layer_bytes_acknowledged: int = 0
     layer_bytes_duplicate: int = 0
+    mounts: int = 0
+    mounts_refused: int = 0
 
 
 class CallLog:

@@ -61,6 +61,15 @@ def upload_not_found(upload_id: str, repository: str, account: str) -> ApiError:
     )
 
 
+def layers_not_found(digests: list[str], repository: str, account: str) -> ApiError:
+    """Layers that the repository lacks."""
+    return ApiError(
+        "LayersNotFoundException",
+        f"Layers with digests '[{', '.join(digests)}]' do not exist in the repository with name "
+        f"'{repository}' in the registry with id '{account}'",
+    )
+
+
 def access_denied(message: str) -> ApiError:
     """The caller's policy does not allow the call."""
     return ApiError("AccessDeniedException", message)

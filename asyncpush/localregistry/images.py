@@ -22,10 +22,11 @@ class Image:
     image_size: int
     pushed: float
     children: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
 
 
 def get_image(db: sqlite3.Connection, repository: Repository, digest: str) -> Image | None:
-    """The image of that digest, without its children."""
+    """The image of that digest, without its children and blobs."""
     row = db.execute(
         "SELECT * FROM manifests WHERE repository=? AND digest=?", (repository.id, digest)
     ).fetchone()
@@ -153,6 +154,10 @@ def put_image(
             "INSERT OR IGNORE INTO children VALUES (?, ?, ?)",
             ((repository.id, image.digest, child) for child in image.children),
         )
+        db.executemany(
+            "INSERT OR IGNORE INTO manifest_blobs VALUES (?, ?, ?)",
+            ((repository.id, image.digest, blob) for blob in image.blobs),
+        )
     if tag is not None:
         db.execute(
             "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (repository.id, tag, image.digest)
@@ -175,6 +180,15 @@ def parents_of(db: sqlite3.Connection, repository: Repository, digest: str) -> l
         "SELECT parent FROM children WHERE repository=? AND child=?", (repository.id, digest)
     )
     return [row["parent"] for row in rows]
+
+
+def is_referenced(db: sqlite3.Connection, repository: Repository, blob: str) -> bool:
+    """Whether any manifest of the repository names a blob."""
+    rows = db.execute(
+        "SELECT 1 FROM manifest_blobs WHERE repository=? AND digest=? LIMIT 1",
+        (repository.id, blob),
+    )
+    return rows.fetchone() is not None
 
 
 def _from_row(row: sqlite3.Row) -> Image:

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from asyncpush.localregistry.call import Call, find_session
-from asyncpush.localregistry.errors import ApiError
+from asyncpush.localregistry.errors import ApiError, layers_not_found
+from asyncpush.localregistry.finishing import check_not_empty, check_parts, finish_upload
 from asyncpush.localregistry.params import SHA256_DIGEST, UPLOAD_ID, Params, check_text
 from asyncpush.localregistry.repositories import get_repository, layer_sizes
 from asyncpush.localregistry.store import Database
@@ -58,23 +59,13 @@ async def complete(call: Call, params: Params) -> dict[str, Any]:
         check_text("layerDigests", digest, SHA256_DIGEST)
     call.record.upload_id = upload_id
     call.authorize("CompleteLayerUpload", name)
-    services = call.services
     session = await find_session(call, name, upload_id)
     async with session.lock:
-        services.uploads.check_open(session)
-        _check_parts(call, session)
-        hasher = await services.uploads.hasher_of(session)
-        found = f"sha256:{hasher.hexdigest()}"
-        if found not in digests:
-            raise ApiError(
-                "InvalidLayerException",
-                f"Layer digest '{digests[0]}' does not match the digest '{found}' that was "
-                f"computed for the upload with id '{session.id}'",
-            )
-        size = session.size
-        added = await services.store.run(lambda db: services.uploads.finish(db, session, found))
+        call.services.uploads.check_open(session)
+        check_not_empty(session)
+        check_parts(session, call.services.options.min_part_size)
+        found, added = await finish_upload(call, session, digests)
     if not added:
-        services.calls.counters.layer_bytes_duplicate += size
         raise ApiError(
             "LayerAlreadyExistsException",
             f"Layer with digest '{found}' already exists in the repository with name '{name}' in "
@@ -105,29 +96,6 @@ async def get_download_url(call: Call, params: Params) -> dict[str, Any]:
     expires = int(services.options.clock() + services.options.download_url_lifetime)
     path = services.tokens.layer_path(call.registry, name, digest, expires)
     return {"downloadUrl": f"{services.url()}{path}", "layerDigest": digest}
-
-
-def layers_not_found(digests: list[str], repository: str, account: str) -> ApiError:
-    """Layers that the repository lacks."""
-    return ApiError(
-        "LayersNotFoundException",
-        f"Layers with digests '[{', '.join(digests)}]' do not exist in the repository with name "
-        f"'{repository}' in the registry with id '{account}'",
-    )
-
-
-def _check_parts(call: Call, session: Session) -> None:
-    if not session.size:
-        raise ApiError(
-            "EmptyUploadException",
-            f"The upload with id '{session.id}' does not contain any layer parts.",
-        )
-    if session.small_part:
-        raise ApiError(
-            "LayerPartTooSmallException",
-            f"Layer parts must be at least {call.services.options.min_part_size} bytes in size, "
-            "except for the last one.",
-        )
 
 
 def _availability(digest: str, size: int | None) -> dict[str, Any]:

@@ -6,20 +6,27 @@ from typing import Any
 
 from asyncpush.localregistry.call import Call
 from asyncpush.localregistry.errors import ApiError, invalid_parameter
+from asyncpush.localregistry.identity import Registry
 from asyncpush.localregistry.images import has_images
 from asyncpush.localregistry.pages import cut_page, page_size, read_token
 from asyncpush.localregistry.params import Params, check_repository
 from asyncpush.localregistry.repositories import (
+    Encryption,
     Repository,
     create_repository,
     delete_repository,
     get_repository,
     list_repositories,
+    repository_tags,
     set_immutable,
 )
 from asyncpush.localregistry.store import Database
 
 _MUTABILITY = ("MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION")
+_ENCRYPTION = ("AES256", "KMS", "KMS_DSSE")
+_DEFAULT_KEY = "alias/aws/ecr"
+# "Tag your resources": at most 50 tags a resource, keys of 128, values of 256 characters.
+_MAX_TAGS = 50
 
 
 async def create(call: Call, params: Params) -> dict[str, Any]:
@@ -28,17 +35,21 @@ async def create(call: Call, params: Params) -> dict[str, Any]:
     call.authorize("CreateRepository", name)
     immutable = _is_immutable(params)
     scan = params.structure("imageScanningConfiguration").flag("scanOnPush")
-    encryption = params.structure("encryptionConfiguration").optional_text("encryptionType")
-    if encryption not in (None, "AES256"):
-        raise invalid_parameter("The local registry has no encryption other than AES256.")
-    if params.items("tags", dict, 50):
-        raise invalid_parameter("The local registry keeps no resource tags.")
+    encryption = _read_encryption(params, call.registry)
+    tags = _read_tags(params)
     now = call.services.options.clock()
 
     def work(db: Database) -> dict[str, Any]:
         with db.transaction() as connection:
             repository = create_repository(
-                connection, call.registry, name, now, immutable=immutable, scan_on_push=scan
+                connection,
+                call.registry,
+                name,
+                now,
+                immutable=immutable,
+                scan_on_push=scan,
+                encryption=encryption,
+                tags=tags,
             )
         return {"repository": _document(repository)}
 
@@ -115,6 +126,61 @@ async def put_tag_mutability(call: Call, params: Params) -> dict[str, Any]:
     return await call.services.store.run(work)
 
 
+async def list_tags(call: Call, params: Params) -> dict[str, Any]:
+    """ListTagsForResource."""
+    arn = params.text("resourceArn")
+    prefix = call.registry.repository_arn("")
+    if not arn.startswith(prefix):
+        raise invalid_parameter(f"Invalid parameter at 'resourceArn': '{arn}' is no repository")
+    name = check_repository(arn.removeprefix(prefix))
+    call.authorize("ListTagsForResource", name)
+
+    def work(db: Database) -> dict[str, str]:
+        with db.transaction() as connection:
+            repository = get_repository(connection, call.registry, name)
+            return repository_tags(connection, repository)
+
+    tags = await call.services.store.run(work)
+    return {"tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+
+def _read_encryption(params: Params, registry: Registry) -> Encryption:
+    configuration = params.structure("encryptionConfiguration")
+    if not configuration.document:
+        return Encryption()
+    if configuration.optional_text("encryptionType") is None:
+        raise invalid_parameter("encryptionConfiguration has no encryptionType.")
+    kind = configuration.choice("encryptionType", _ENCRYPTION)
+    key = configuration.optional_text("kmsKey", most=2048)
+    if kind is None or kind == "AES256":
+        if key is not None:
+            raise invalid_parameter("kmsKey cannot be used with the encryption type AES256.")
+        return Encryption()
+    return Encryption(kind, _kms_arn(key or _DEFAULT_KEY, registry))
+
+
+def _kms_arn(key: str, registry: Registry) -> str:
+    """The ARN that a key's id, alias or ARN stands for; whether the key exists nobody asks."""
+    if key.startswith("arn:"):
+        return key
+    name = key if key.startswith("alias/") else f"key/{key}"
+    return f"arn:{registry.partition}:kms:{registry.region}:{registry.account}:{name}"
+
+
+def _read_tags(params: Params) -> dict[str, str]:
+    values = params.items("tags", dict, 10_000) or []
+    if len(values) > _MAX_TAGS:
+        raise ApiError("TooManyTagsException", f"A repository has at most {_MAX_TAGS} tags.")
+    tags = {}
+    for value in values:
+        tag = Params(value)
+        key, text = tag.text("Key"), tag.document.get("Value")
+        if not isinstance(text, str) or len(key) > 128 or len(text) > 256:
+            raise ApiError("InvalidTagParameterException", f"The tag '{key}' is not valid.")
+        tags[key] = text
+    return tags
+
+
 def _is_immutable(params: Params) -> bool:
     choice = params.choice("imageTagMutability", _MUTABILITY)
     if choice in _MUTABILITY[2:] or params.items("imageTagMutabilityExclusionFilters", dict, 5):
@@ -128,6 +194,9 @@ def _mutability(*, immutable: bool) -> str:
 
 def _document(repository: Repository) -> dict[str, Any]:
     registry = repository.registry
+    encryption = {"encryptionType": repository.encryption.type}
+    if repository.encryption.kms_key is not None:
+        encryption["kmsKey"] = repository.encryption.kms_key
     suffix = "amazonaws.com.cn" if registry.partition == "aws-cn" else "amazonaws.com"
     return {
         "repositoryArn": registry.repository_arn(repository.name),
@@ -137,5 +206,5 @@ def _document(repository: Repository) -> dict[str, Any]:
         "createdAt": repository.created,
         "imageTagMutability": _mutability(immutable=repository.immutable),
         "imageScanningConfiguration": {"scanOnPush": repository.scan_on_push},
-        "encryptionConfiguration": {"encryptionType": "AES256"},
+        "encryptionConfiguration": encryption,
     }

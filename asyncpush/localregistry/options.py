@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asyncpush.localregistry.distribution_options import DistributionOptions
 from asyncpush.localregistry.faults import CallInfo, Fault
 from asyncpush.localregistry.identity import DEFAULT_REGISTRY, Registry
 
@@ -58,11 +59,12 @@ class LocalRegistryOptions:
     """Whether PutImage refuses what is no runnable image, as ECR has done in places: manifests
     with ``artifactType``, ``subject`` or a config of another type."""
 
-    anonymous_pull: bool = False
-    """Whether ``/v2/`` may be read without a token."""
+    distribution: DistributionOptions = field(default_factory=DistributionOptions)
+    """How ``/v2/`` behaves."""
 
-    anonymous_registry: Registry = DEFAULT_REGISTRY
-    """Where anonymous pulls read, unless the Host header has the form of an ECR host."""
+    default_registry: Registry = DEFAULT_REGISTRY
+    """What ``/v2/`` means where credentials do not tell the Region, or there are none, unless the
+    Host header has the form of an ECR host."""
 
     max_call_records: int = 100_000
     """Records that the call log keeps in memory; the oldest go first, counters are exact."""

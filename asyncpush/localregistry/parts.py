@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from asyncpush.localregistry.call import Call, addressed_registry, find_session
 from asyncpush.localregistry.errors import ApiError, constraint, invalid_parameter
 from asyncpush.localregistry.params import UPLOAD_ID, Params
 from asyncpush.localregistry.partbody import PartBody
+from asyncpush.localregistry.session_writer import SessionWriter, open_writer
 from asyncpush.localregistry.uploads import Session
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _NEEDED = ("repositoryName", "uploadId", "partFirstByte")
 _COPY_SIZE = 1024 * 1024
-
-
-@dataclass(slots=True)
-class _Target:
-    """Where the bytes of a part go: into the session's file behind its acknowledged bytes."""
-
-    session: Session
-    file: int
-    offset: int
-    hasher: _Hash
-
-    def write(self, data: bytes) -> None:
-        self.hasher.update(data)
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self.file, view, self.offset)
-            self.offset += written
-            view = view[written:]
 
 
 async def upload_layer_part(
@@ -92,7 +70,7 @@ class _Sink:
         self.is_open = False
         self._call = call
         self._stack = stack
-        self._target: _Target | None = None
+        self._target: SessionWriter | None = None
         self._spool: IO[bytes] | None = None
 
     async def open(self, members: Mapping[str, Any]) -> None:
@@ -114,7 +92,7 @@ class _Sink:
             elif self._spool is not None:
                 self._spool.write(data)
 
-    async def settle(self, params: Params) -> _Target:
+    async def settle(self, params: Params) -> SessionWriter:
         """Bring all bytes to where the call's parameters, now complete, want them.
 
         :raises ApiError: they cannot go there.
@@ -130,7 +108,7 @@ class _Sink:
         return self._target
 
 
-async def _open_target(call: Call, params: Params, stack: AsyncExitStack) -> _Target:
+async def _open_target(call: Call, params: Params, stack: AsyncExitStack) -> SessionWriter:
     name = params.repository()
     upload_id = params.text("uploadId", UPLOAD_ID)
     first = params.number("partFirstByte")
@@ -145,18 +123,12 @@ async def _open_target(call: Call, params: Params, stack: AsyncExitStack) -> _Ta
     services.uploads.check_open(session)
     if first != session.size:
         raise _not_consecutive(session)
-    if session.parts >= services.options.max_parts:
-        raise ApiError(
-            "LimitExceededException",
-            f"A layer has at most {services.options.max_parts} parts.",
-        )
-    hasher = await services.uploads.hasher_of(session)
-    file = services.uploads.open_file(session)
-    stack.callback(os.close, file)
-    return _Target(session, file, first, hasher.copy())
+    return await stack.enter_async_context(open_writer(call, session))
 
 
-async def _acknowledge(call: Call, params: Params, target: _Target, length: int) -> dict[str, Any]:
+async def _acknowledge(
+    call: Call, params: Params, target: SessionWriter, length: int
+) -> dict[str, Any]:
     session = target.session
     first, last = params.number("partFirstByte"), params.number("partLastByte")
     if last < first:
@@ -166,11 +138,7 @@ async def _acknowledge(call: Call, params: Params, target: _Target, length: int)
             session,
             f"The layer part has {length} bytes, which is not the range from {first} to {last}.",
         )
-    uploads = call.services.uploads
-    await call.services.store.run(
-        lambda db: uploads.acknowledge(db, session, length, target.hasher)
-    )
-    call.record.acknowledged_bytes = length
+    await target.acknowledge(call)
     return {
         "registryId": session.repository.registry.account,
         "repositoryName": session.repository.name,

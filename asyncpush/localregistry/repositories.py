@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from asyncpush.localregistry.errors import ApiError, repository_not_found
 from asyncpush.localregistry.identity import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """How a repository's content is encrypted; blobs are shared among equals alone.
+
+    ``kms_key`` is the key's ARN, ``None`` for a type that has none.
+    """
+
+    type: str = "AES256"
+    kms_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +31,7 @@ class Repository:
     immutable: bool
     scan_on_push: bool
     created: float
+    encryption: Encryption
 
 
 def find_repository(db: sqlite3.Connection, registry: Registry, name: str) -> Repository | None:
@@ -65,6 +77,8 @@ def create_repository(
     *,
     immutable: bool = False,
     scan_on_push: bool = False,
+    encryption: Encryption = Encryption(),
+    tags: Mapping[str, str] = {},
 ) -> Repository:
     """Add a repository.
 
@@ -72,9 +86,9 @@ def create_repository(
     """
     try:
         db.execute(
-            "INSERT INTO repositories (account, region, name, immutable, scan_on_push, created) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (*registry, name, immutable, scan_on_push, now),
+            "INSERT INTO repositories (account, region, name, immutable, scan_on_push, created, "
+            "encryption, kms_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*registry, name, immutable, scan_on_push, now, encryption.type, encryption.kms_key),
         )
     except sqlite3.IntegrityError as exc:
         raise ApiError(
@@ -82,7 +96,20 @@ def create_repository(
             f"The repository with name '{name}' already exists in the registry with id "
             f"'{registry.account}'",
         ) from exc
-    return get_repository(db, registry, name)
+    repository = get_repository(db, registry, name)
+    db.executemany(
+        "INSERT INTO repository_tags VALUES (?, ?, ?)",
+        ((repository.id, key, value) for key, value in tags.items()),
+    )
+    return repository
+
+
+def repository_tags(db: sqlite3.Connection, repository: Repository) -> dict[str, str]:
+    """The resource tags of a repository."""
+    rows = db.execute(
+        "SELECT key, value FROM repository_tags WHERE repository=? ORDER BY key", (repository.id,)
+    )
+    return {row["key"]: row["value"] for row in rows}
 
 
 def set_immutable(db: sqlite3.Connection, repository: Repository, *, immutable: bool) -> None:
@@ -120,6 +147,11 @@ def layer_sizes(
     return sizes
 
 
+def add_layer(db: sqlite3.Connection, repository: Repository, digest: str) -> None:
+    """Make a blob that is there a layer of a further repository."""
+    db.execute("INSERT OR IGNORE INTO layers VALUES (?, ?)", (repository.id, digest))
+
+
 def _is_held(db: sqlite3.Connection, digest: str) -> bool:
     return db.execute("SELECT 1 FROM layers WHERE digest=?", (digest,)).fetchone() is not None
 
@@ -132,4 +164,5 @@ def _from_row(row: sqlite3.Row) -> Repository:
         immutable=bool(row["immutable"]),
         scan_on_push=bool(row["scan_on_push"]),
         created=row["created"],
+        encryption=Encryption(row["encryption"], row["kms_key"]),
     )

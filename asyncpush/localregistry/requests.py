@@ -46,6 +46,11 @@ async def read_pieces(request: web.Request, idle: float, most: int) -> AsyncIter
         deadline.cancel()
 
 
+def has_body(request: web.Request) -> bool:
+    """Whether a request has a body that is not empty, as far as its headers tell."""
+    return request.body_exists
+
+
 class _IdleTimer:
     """Cuts a connection if the same read waited for it at two looks in a row.
 

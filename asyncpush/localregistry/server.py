@@ -14,6 +14,8 @@ from aiohttp import web
 from asyncpush.localregistry.api import JsonApi
 from asyncpush.localregistry.call import Services
 from asyncpush.localregistry.calls import CallLog
+from asyncpush.localregistry.distribution import DistributionApi
+from asyncpush.localregistry.distribution_tokens import TokenService
 from asyncpush.localregistry.errors import ApiError
 from asyncpush.localregistry.files import Files
 from asyncpush.localregistry.identity import Registry
@@ -21,7 +23,6 @@ from asyncpush.localregistry.images import get_tag, list_tags
 from asyncpush.localregistry.keys import DEFAULT_KEY, Key, Keyring
 from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import check_repository
-from asyncpush.localregistry.pull import PullApi
 from asyncpush.localregistry.rates import RateLimits
 from asyncpush.localregistry.repositories import (
     all_repositories,
@@ -89,9 +90,9 @@ class RunningRegistry:
 class LocalRegistry:
     """A strict, persistent stand-in for Amazon ECR.
 
-    It speaks ECR's JSON API with Signature Version 4 and IAM policies, and the reading half of OCI
-    distribution. What it acknowledged outlives the process however that ends; a crash of the
-    machine itself may cost what the operating system had not yet written.
+    It speaks ECR's JSON API with Signature Version 4 and IAM policies, and OCI distribution. What
+    it acknowledged outlives the process however that ends; a crash of the machine itself may cost
+    what the operating system had not yet written.
 
     :param root: directory that holds everything; made when missing, one server at a time.
     :param keys: the access keys that may call.
@@ -124,7 +125,8 @@ class LocalRegistry:
             services = self._open(stack, lambda: running[0].url)
             app = web.Application()
             app.router.add_post("/", JsonApi(services).handle)
-            app.add_routes(PullApi(services).routes())
+            app.add_routes(TokenService(services).routes())
+            app.add_routes(DistributionApi(services).routes())
             runner = web.AppRunner(
                 app,
                 access_log=None,

@@ -14,14 +14,24 @@ import anyio
 
 T = TypeVar("T")
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE repositories (
     id INTEGER PRIMARY KEY,
     account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
     immutable INTEGER NOT NULL, scan_on_push INTEGER NOT NULL, created REAL NOT NULL,
+    encryption TEXT NOT NULL, kms_key TEXT,
     UNIQUE (account, region, name)
 );
+CREATE TABLE repository_tags (
+    repository INTEGER NOT NULL REFERENCES repositories ON DELETE CASCADE,
+    key TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (repository, key)
+) WITHOUT ROWID;
+CREATE TABLE account_settings (
+    account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (account, region, name)
+) WITHOUT ROWID;
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE layers (
     repository INTEGER NOT NULL REFERENCES repositories ON DELETE CASCADE,
@@ -42,6 +52,12 @@ CREATE TABLE children (
     PRIMARY KEY (repository, child, parent),
     FOREIGN KEY (repository, parent) REFERENCES manifests (repository, digest) ON DELETE CASCADE
 ) WITHOUT ROWID;
+CREATE TABLE manifest_blobs (
+    repository INTEGER NOT NULL, manifest TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (repository, digest, manifest),
+    FOREIGN KEY (repository, manifest) REFERENCES manifests (repository, digest) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX manifest_blobs_by_manifest ON manifest_blobs (repository, manifest);
 CREATE TABLE tags (
     repository INTEGER NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (repository, tag),
@@ -53,7 +69,7 @@ CREATE TABLE uploads (
     id TEXT PRIMARY KEY,
     repository INTEGER NOT NULL REFERENCES repositories ON DELETE CASCADE,
     size INTEGER NOT NULL, parts INTEGER NOT NULL, last_part INTEGER NOT NULL,
-    small_part INTEGER NOT NULL, created REAL NOT NULL
+    small_part INTEGER NOT NULL, broken INTEGER NOT NULL, created REAL NOT NULL
 ) WITHOUT ROWID;
 """
 

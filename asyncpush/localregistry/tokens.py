@@ -1,4 +1,4 @@
-"""What the server signs itself: authorization tokens for ``/v2/``, URLs that give a layer."""
+"""What the server signs itself: tokens for ``/v2/``, URLs that give a layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hmac
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -16,13 +16,22 @@ from asyncpush.localregistry.identity import Registry
 _SECRET_BYTES = 32
 
 
+Scopes = Mapping[str, Sequence[str]]
+"""What may be done by repository: ``pull``, ``push``; the catalog is ``*`` with ``catalog``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an authorization token says."""
+    """What a token says.
+
+    ``access_key_id`` is empty for nobody in particular; ``scopes`` is ``None`` for a token that is
+    good for whatever its key may do.
+    """
 
     access_key_id: str
     registry: Registry
     expires: float
+    scopes: Scopes | None = None
 
 
 class TokenSigner:
@@ -38,29 +47,27 @@ class TokenSigner:
 
     def issue_password(self, access_key_id: str, registry: Registry, expires: float) -> str:
         """The password that stands for a key in one registry until a time."""
-        payload = _encode(json.dumps([access_key_id, *registry, expires]).encode())
-        return f"{payload}.{self._sign('password', payload)}"
+        return self._issue("password", Token(access_key_id, registry, expires))
 
     def read_password(self, password: str) -> Token | None:
         """What a password says, ``None`` if it is not one of ours or has expired."""
-        payload, _, signature = password.partition(".")
-        if not self._is_signed(signature, "password", payload):
-            return None
-        access_key_id, account, region, expires = json.loads(_decode(payload))
-        if self._clock() >= expires:
-            return None
-        return Token(access_key_id, Registry(account, region), expires)
+        return self._read("password", password)
 
-    def read_basic(self, header: str) -> Token | None:
-        """What an Authorization header of the Basic scheme says, as :meth:`read_password`."""
-        scheme, _, credentials = header.partition(" ")
-        if scheme.lower() != "basic":
-            return None
-        try:
-            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except ValueError:  # no base64, or no text in it
-            return None
-        return self.read_password(password) if user == "AWS" else None
+    def issue_bearer(self, token: Token) -> str:
+        """A token of the token service, for its scopes."""
+        return self._issue("bearer", token)
+
+    def read_bearer(self, text: str) -> Token | None:
+        """What a token of the token service says, as :meth:`read_password`."""
+        return self._read("bearer", text)
+
+    def issue_refresh(self, token: Token) -> str:
+        """A token that gets others from the token service."""
+        return self._issue("refresh", token)
+
+    def read_refresh(self, text: str) -> Token | None:
+        """What such a token says, as :meth:`read_password`."""
+        return self._read("refresh", text)
 
     def layer_path(self, registry: Registry, repository: str, digest: str, expires: int) -> str:
         """Path and query from which a layer can be downloaded until a time."""
@@ -74,6 +81,20 @@ class TokenSigner:
         """Whether the query of a download URL is ours, for this layer, and has not expired."""
         parts = (*registry, repository, digest, expires)
         return self._is_signed(signature, "layer", *parts) and self._clock() < int(expires)
+
+    def _issue(self, purpose: str, token: Token) -> str:
+        fields = [token.access_key_id, *token.registry, token.expires, token.scopes]
+        payload = _encode(json.dumps(fields).encode())
+        return f"{payload}.{self._sign(purpose, payload)}"
+
+    def _read(self, purpose: str, text: str) -> Token | None:
+        payload, _, signature = text.partition(".")
+        if not self._is_signed(signature, purpose, payload):
+            return None
+        access_key_id, account, region, expires, scopes = json.loads(_decode(payload))
+        if self._clock() >= expires:
+            return None
+        return Token(access_key_id, Registry(account, region), expires, scopes)
 
     def _sign(self, purpose: str, *parts: str) -> str:
         text = "\n".join((purpose, *parts))

@@ -40,6 +40,10 @@ class Session:
     last_part: int = 0
     small_part: bool = False
     """Whether a part that is not the last is below the minimum."""
+    broken: bool = False
+    """Whether the last part broke off, so that the next bytes belong to it."""
+    first_chunk: int = 0
+    """Bytes of the first chunk that came over ``/v2/``, as far as this run of the server knows."""
     hasher: _Hash | None = field(default_factory=hashlib.sha256)
     """SHA-256 of the acknowledged bytes; ``None`` after a restart until it is needed."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -80,6 +84,7 @@ class Uploads:
                 parts=row["parts"],
                 last_part=row["last_part"],
                 small_part=bool(row["small_part"]),
+                broken=bool(row["broken"]),
                 hasher=None if row["size"] else hashlib.sha256(),
             )
 
@@ -91,7 +96,8 @@ class Uploads:
         with db.transaction() as connection:
             connection.executemany("DELETE FROM uploads WHERE id=?", ((s.id,) for s in expired))
             connection.execute(
-                "INSERT INTO uploads VALUES (?, ?, 0, 0, 0, 0, ?)", (session.id, repository.id, now)
+                "INSERT INTO uploads VALUES (?, ?, 0, 0, 0, 0, 0, ?)",
+                (session.id, repository.id, now),
             )
         for old in expired:
             self._forget(old)
@@ -126,23 +132,29 @@ class Uploads:
             session.hasher = await anyio.to_thread.run_sync(self._hash_file, session)
         return session.hasher
 
-    def acknowledge(self, db: Database, session: Session, length: int, hasher: _Hash) -> None:
-        """Count a part that lies in the file as received; memory follows the database.
+    def acknowledge(
+        self, db: Database, session: Session, length: int, hasher: _Hash, *, broken: bool = False
+    ) -> None:
+        """Count bytes that lie in the file as received; memory follows the database.
 
+        :param broken: whether the part broke off behind these bytes.
         :raises ApiError: UploadNotFoundException, the session ended while the part came in.
         """
-        small = session.small_part or 0 < session.last_part < self._min_part
+        size, parts, last_part = session.size + length, session.parts, session.last_part + length
+        small = session.small_part
+        if not session.broken:
+            small = small or 0 < session.last_part < self._min_part
+            parts, last_part = parts + 1, length
         with db.transaction() as connection:
             changed = connection.execute(
-                "UPDATE uploads SET size=?, parts=parts+1, last_part=?, small_part=? WHERE id=?",
-                (session.size + length, length, small, session.id),
+                "UPDATE uploads SET size=?, parts=?, last_part=?, small_part=?, broken=? "
+                "WHERE id=?",
+                (size, parts, last_part, small, broken, session.id),
             ).rowcount
             if not changed:
                 raise _not_found(session)
-        session.size += length
-        session.parts += 1
-        session.last_part = length
-        session.small_part = small
+        session.size, session.parts, session.last_part = size, parts, last_part
+        session.small_part, session.broken = small, broken
         session.hasher = hasher
 
     def finish(self, db: Database, session: Session, digest: str) -> bool:
@@ -162,7 +174,10 @@ class Uploads:
                 held = connection.execute("SELECT 1 FROM blobs WHERE digest=?", (digest,))
                 if held.fetchone() is None:
                     connection.execute("INSERT INTO blobs VALUES (?, ?)", (digest, session.size))
-                    # Behind the acknowledged bytes may lie those of a part that failed.
+                    # Behind the acknowledged bytes may lie those of a part that failed. Of an
+                    # empty layer there is no file yet.
+                    if not session.size:
+                        os.close(self.open_file(session))
                     os.truncate(self._files.upload(session.id), session.size)
                     path = self._files.blob(digest)
                     path.hardlink_to(self._files.upload(session.id))
@@ -176,6 +191,17 @@ class Uploads:
             raise
         self._forget(session)
         return bool(added)
+
+    def cancel(self, db: Database, session: Session) -> None:
+        """End a session and forget its bytes.
+
+        :raises ApiError: UploadNotFoundException, it has ended already.
+        """
+        with db.transaction() as connection:
+            ended = connection.execute("DELETE FROM uploads WHERE id=?", (session.id,))
+            if not ended.rowcount:
+                raise _not_found(session)
+        self._forget(session)
 
     def end_all(self, repository: Repository) -> None:
         """Forget the sessions of a repository whose rows are gone."""

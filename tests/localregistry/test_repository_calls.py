@@ -108,8 +108,9 @@ async def test_mutability_can_be_changed(ecr: Any) -> None:
     [
         {"imageTagMutability": "SOMETIMES"},
         {"imageTagMutability": "IMMUTABLE_WITH_EXCLUSION"},
-        {"encryptionConfiguration": {"encryptionType": "KMS"}},
-        {"tags": [{"Key": "a", "Value": "b"}]},
+        {"encryptionConfiguration": {"encryptionType": "ROT13"}},
+        {"encryptionConfiguration": {"encryptionType": "AES256", "kmsKey": "alias/mine"}},
+        {"encryptionConfiguration": {"kmsKey": "alias/mine"}},
         {"repositoryName": "Upper"},
         {"repositoryName": "a"},
         {"repositoryName": "a" * 257},
