@@ -177,7 +177,9 @@ class DistributionTransport:
                     return PartReceipt(last, session)
                 told = last_of(answer)
                 following = UploadSession(str(self._location(answer)), session.part_size)
-                return PartReceipt(last if told is None else told, following)
+                # ECR goes on telling the end of the first chunk (aws/containers-roadmap 2831).
+                # Were less there than was sent, the next chunk would be refused with the offset.
+                return PartReceipt(last if told is None or told < offset else told, following)
         except RegistryError:
             failure = bodies[-1].failure if bodies else None
             if isinstance(failure, AsyncpushError):
