@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 SCHEMA_VERSION = 1
@@ -31,7 +31,30 @@ class Tag(TypedDict):
     previous: str | None
 
 
-class Image(TypedDict):
+class Commit(TypedDict):
+    """A manifest that was put; ``seconds`` before ``ended`` it could be, and began to wait."""
+
+    digest: str
+    tag: str | None
+    existed: bool
+    ended: FiniteFloat
+    seconds: FiniteFloat
+
+
+class ImageTimes(TypedDict, total=False):
+    """From when to when an image had its turn, in seconds since the push began.
+
+    ``blobs`` are places in the report's list of blobs, counted from 0. Images that were not begun
+    have none of these.
+    """
+
+    started: FiniteFloat
+    ended: FiniteFloat
+    blobs: list[NonNegativeInt]
+    manifests: list[Commit]
+
+
+class Image(ImageTimes):
     """One image in one repository."""
 
     name: str
@@ -41,13 +64,19 @@ class Image(TypedDict):
     bytes_sent: int
     blobs_sent: int
     blobs_existing: int
-    seconds: float
+    seconds: FiniteFloat
     error: Error | None
     tags: list[Tag]
 
 
 class Blob(TypedDict):
-    """One blob in one repository; ``started`` in seconds since the push began."""
+    """One blob in one repository; ``started`` in seconds since the push began.
+
+    Of its seconds, it waited ``slots`` for slots of parts and for memory, and parts were on their
+    way for ``sending``; before it started it waited ``waited`` for a layer's slot. ``stretches``
+    say when its parts went: begin and end in seconds since the push began, bytes, parts. There are
+    at most 64 of a blob, each of several parts where it has more.
+    """
 
     repository: str
     digest: str
@@ -55,9 +84,13 @@ class Blob(TypedDict):
     status: Literal["sent", "existed", "failed", "unfinished"]
     bytes_sent: int
     parts: int
-    started: float | None
-    seconds: float | None
+    started: FiniteFloat | None
+    seconds: FiniteFloat | None
     error: Error | None
+    waited: NotRequired[FiniteFloat]
+    slots: NotRequired[FiniteFloat]
+    sending: NotRequired[FiniteFloat]
+    stretches: NotRequired[list[tuple[FiniteFloat, FiniteFloat, int, int]]]
 
 
 class Call(TypedDict):
@@ -65,8 +98,8 @@ class Call(TypedDict):
 
     calls: int
     throttled: int
-    quota: float
-    rate: float | None
+    quota: FiniteFloat
+    rate: FiniteFloat | None
 
 
 class Registry(TypedDict):
@@ -95,6 +128,40 @@ class Totals(TypedDict):
     throttles: int
 
 
+class CallSeries(TypedDict):
+    """A call over time: tries, those that were throttled or failed in passing.
+
+    ``paced`` and ``delayed`` are the seconds that tries waited for the call's pace, and before they
+    were made again. What is missing is 0 throughout.
+    """
+
+    calls: list[int]
+    throttled: NotRequired[list[int]]
+    failed: NotRequired[list[int]]
+    paced: NotRequired[list[FiniteFloat]]
+    delayed: NotRequired[list[FiniteFloat]]
+
+
+class RegistrySeries(TypedDict):
+    """A registry over time: acknowledged bytes, layers and images in flight (means), calls."""
+
+    bytes: list[int]
+    layers: list[FiniteFloat]
+    images: list[FiniteFloat]
+    calls: dict[str, CallSeries]
+
+
+class Timeline(TypedDict):
+    """Figures for each ``width`` seconds since the push began; each list ends with its last one.
+
+    ``tags_moving`` is when an atomic push began to move tags.
+    """
+
+    width: FiniteFloat
+    tags_moving: NotRequired[FiniteFloat]
+    registries: dict[str, RegistrySeries]
+
+
 @with_config(ConfigDict(title="Report of a push by asyncpush"))
 class Report(TypedDict):
     """Times are UTC in ISO 8601, sizes in bytes, durations in seconds."""
@@ -106,12 +173,13 @@ class Report(TypedDict):
     atomic: bool
     started: str
     ended: str
-    seconds: float
+    seconds: FiniteFloat
     totals: Totals
     environment: dict[str, str]
     options: dict[str, Any]
     registries: dict[str, Registry]
     warnings: list[str]
+    timeline: NotRequired[Timeline]
     images: list[Image]
     blobs: list[Blob]
 

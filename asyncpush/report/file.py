@@ -90,11 +90,14 @@ def read_report(path: Path) -> Report:
             file=str(path),
         )
     try:
-        return ADAPTER.validate_python(document)
+        report = ADAPTER.validate_python(document)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"the report is damaged: {first['msg']}", file=str(path), key=key) from exc
+        raise _damaged(path, first["msg"], *first["loc"]) from exc
+    for number, image in enumerate(report["images"]):
+        if any(blob >= len(report["blobs"]) for blob in image.get("blobs", ())):
+            raise _damaged(path, "it names a blob that is not there", "images", number, "blobs")
+    return report
 
 
 def _head(job: str, recorder: Recorder, report: PushReport, options: PushOptions) -> dict[str, Any]:
@@ -211,7 +214,9 @@ def _write(file: TextIO, head: dict[str, Any], recorder: Recorder, report: PushR
     """Write the document image by image: as a whole it may be larger than memory has room for."""
     text = json.dumps(head, indent=2)
     file.write(text[: text.rindex("\n}")])
-    _write_list(file, "images", (image.to_dict() for image in report.images))
+    file.write(f',\n  "timeline": {json.dumps(recorder.timeline())}')
+    rows = ({**image.to_dict(), **recorder.image(image.reference)} for image in report.images)
+    _write_list(file, "images", rows)
     _write_list(file, "blobs", recorder.documents())
     file.write("\n}\n")
 
@@ -227,6 +232,11 @@ def _write_list(file: TextIO, key: str, rows: Iterable[Mapping[str, Any] | Blob]
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _damaged(path: Path, message: str, *where: str | int) -> UsageError:
+    key = ".".join(map(str, where))
+    return UsageError(f"the report is damaged: {message}", file=str(path), key=key)
 
 
 def _unwritable(path: Path, exc: Exception) -> UsageError:

@@ -15,11 +15,14 @@ from asyncpush.engine.events import BlobExists, LayerComplete, LayerStarted, Par
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import UsageError
 from asyncpush.localregistry import CallInfo, Fault
-from asyncpush.report.document import report_schema
+from asyncpush.report.document import Report, report_schema
 from asyncpush.report.file import check_writable, read_report, write_report
 from asyncpush.report.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
+
+
+IMAGE = ImageResult("v1", "host/app:v1", "sha256:1", ImageStatus.EXISTS).to_dict()
 
 
 async def test_a_push_in_three_registries_is_told_image_by_image_and_blob_by_blob(
@@ -59,6 +62,7 @@ async def test_a_push_in_three_registries_is_told_image_by_image_and_blob_by_blo
     assert all(blob["error"] and blob["error"]["message"] == "no key" for blob in failed)
     sent = sum(blob["bytes_sent"] for blob in document["blobs"])
     assert sent == document["totals"]["bytes_sent"]
+    _check_times(document)
     for image in document["images"]:
         moved = "moved" if image["status"] == "pushed" else "not-moved"
         assert [tag["status"] for tag in image["tags"]] == [moved]
@@ -66,6 +70,33 @@ async def test_a_push_in_three_registries_is_told_image_by_image_and_blob_by_blo
     for key in KEYS.values():
         assert key.secret_access_key not in text
         assert key.access_key_id not in text
+
+
+def _check_times(document: Report) -> None:
+    """What a report says of times agrees with itself."""
+    blobs = document["blobs"]
+    for image in document["images"]:
+        assert 0 <= image["started"] <= image["ended"] <= document["seconds"]
+        assert {blobs[blob]["repository"] for blob in image["blobs"]} == {
+            image["reference"].rpartition(":")[0]
+        }
+        assert len(image["blobs"]) == 3
+        committed = [commit["digest"] for commit in image["manifests"]]
+        assert committed == [image["digest"]] * (image["status"] == "pushed")
+        for commit in image["manifests"]:
+            assert image["started"] <= commit["ended"] <= image["ended"]
+    for blob in blobs:
+        if blob["status"] == "sent":
+            assert blob["seconds"] is not None
+            assert blob["sending"] + blob["slots"] <= blob["seconds"] + 0.005
+            assert sum(size for _, _, size, _ in blob["stretches"]) == blob["bytes_sent"]
+    for host, series in document["timeline"]["registries"].items():
+        sums = document["registries"][host]
+        assert sum(series["bytes"]) == pytest.approx(sums["bytes_sent"], abs=len(series["bytes"]))
+        for name, calls in series["calls"].items():
+            assert sum(calls["calls"]) == sums["calls"][name]["calls"]
+        assert max(series["layers"]) > 0
+        assert max(series["images"]) > 0
 
 
 def test_a_blob_that_comes_twice_counts_once() -> None:
@@ -101,6 +132,9 @@ def test_twenty_thousand_images_make_one_valid_document(tmp_path: Path) -> None:
         ({"images": [{"name": "x"}]}, "damaged"),
         ({"totals": None}, "damaged"),
         ({"outcome": "fine"}, "damaged"),
+        ({"seconds": float("inf")}, "damaged"),
+        ({"images": [{**IMAGE, "blobs": [0]}]}, "names a blob that is not there"),
+        ({"images": [{**IMAGE, "blobs": [-1]}]}, "damaged"),
     ],
 )
 def test_what_is_no_report_is_one_error(
@@ -128,4 +162,5 @@ def test_the_schema_names_every_key_of_a_report(tmp_path: Path) -> None:
     write_report(path, "job", Recorder(), PushReport(complete=True), PushOptions())
     schema = report_schema()
     assert set(schema["properties"]) == set(json.loads(path.read_text()))
-    assert set(schema["required"]) == set(schema["properties"])
+    # Reports of earlier versions have no timeline.
+    assert set(schema["required"]) == set(schema["properties"]) - {"timeline"}
