@@ -12,7 +12,13 @@ from typing import Any
 import click
 
 from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.options import Output, engine_options, output_options, push_options
+from asyncpush.cli.options import (
+    Output,
+    engine_options,
+    output_options,
+    parse_setting,
+    push_options,
+)
 from asyncpush.cli.output import print_error
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
@@ -87,7 +93,7 @@ def _run(flags: dict[str, Any]) -> ExitCode:
             "--atomic and --shard exclude each other",
             advice="a shard cannot know when the others have sent everything",
         )
-    settings = dict(map(_parse_setting, flags["settings"]))
+    settings = dict(map(parse_setting, flags["settings"]))
     try:
         job = load_job(flags["job"], settings, os.environ)
     except JobError as exc:
@@ -126,10 +132,3 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"{text!r} is no shard", advice="write 2/5 for the second of five")
     return int(match[1]), int(match[2])
-
-
-def _parse_setting(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise UsageError(f"{text!r} sets nothing", advice="write --set KEY=VALUE")
-    return key, value

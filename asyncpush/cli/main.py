@@ -9,6 +9,7 @@ import click
 
 from asyncpush.cli.demo import demo
 from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.iam import iam
 from asyncpush.cli.inspect import inspect
 from asyncpush.cli.job import plan, run_job
 from asyncpush.cli.output import print_error
@@ -26,7 +27,7 @@ def cli() -> None:
     """Push container images into Amazon ECR, many at once."""
 
 
-for _command in (push, run_job, plan, verify, report, inspect, schema, serve, demo):
+for _command in (push, run_job, plan, verify, report, iam, inspect, schema, serve, demo):
     cli.add_command(_command)
 
 

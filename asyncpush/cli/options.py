@@ -178,6 +178,17 @@ def push_options(flags: Mapping[str, Any], **base: Any) -> PushOptions:
     return PushOptions(**{**base, **{k: v for k, v in given.items() if v is not None}})
 
 
+def parse_setting(text: str) -> tuple[str, str]:
+    """Read one ``--set KEY=VALUE``.
+
+    :raises UsageError: it sets nothing.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"{text!r} sets nothing", advice="write --set KEY=VALUE")
+    return key, value
+
+
 def _parse_quota(text: str) -> tuple[str, float]:
     call, _, rate = text.partition("=")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from asyncpush.cli.exitcodes import ExitCode, verify_exit_code
-from asyncpush.cli.options import engine_options, push_options
+from asyncpush.cli.options import engine_options, parse_setting, push_options
 from asyncpush.cli.output import print_error, print_json, print_verdicts
 from asyncpush.cli.run import run
 from asyncpush.engine.pusher import Pusher
@@ -45,7 +45,7 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
     """
     items: list[Item]
     if len(what) == 1 and what[0].endswith(_JOBS):
-        settings = dict(part.partition("=")[::2] for part in flags["settings"])
+        settings = dict(map(parse_setting, flags["settings"]))
         try:
             job = load_job(Path(what[0]), settings, os.environ)
         except JobError as exc:
