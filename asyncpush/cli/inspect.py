@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.output import print_error, print_json
 from asyncpush.errors import AsyncpushError, printable
@@ -20,7 +21,7 @@ from asyncpush.text import plural, size
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=complete_files)
 @click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
 @click.pass_context
 def inspect(context: click.Context, source: str, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from asyncpush.cli.completion import completion
 from asyncpush.cli.demo import demo
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.iam import iam
@@ -27,7 +28,20 @@ def cli() -> None:
     """Push container images into Amazon ECR, many at once."""
 
 
-for _command in (push, run_job, plan, verify, report, iam, inspect, schema, serve, demo):
+_COMMANDS = (
+    push,
+    run_job,
+    plan,
+    verify,
+    report,
+    iam,
+    inspect,
+    schema,
+    serve,
+    demo,
+    completion,
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from asyncpush.cli.completion import complete_files
 from asyncpush.cli.options import Output, engine_options, output_options, push_options
 from asyncpush.cli.session import Task, push_task
 from asyncpush.engine.journal import fingerprint
@@ -17,7 +18,9 @@ from asyncpush.registries.ecr.session import AwsOptions
 
 
 @click.command()
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument(
+    "sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_files
+)
 @click.argument("target")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
 @click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode, verify_exit_code
 from asyncpush.cli.options import engine_options, parse_setting, push_options
 from asyncpush.cli.output import print_error, print_json, print_verdicts
@@ -24,7 +25,13 @@ _JOBS = (".yaml", ".yml", ".json")
 
 
 @click.command()
-@click.argument("what", metavar="JOB.yaml|SOURCE... TARGET", nargs=-1, required=True)
+@click.argument(
+    "what",
+    metavar="JOB.yaml|SOURCE... TARGET",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_files,
+)
 @click.option("--deep", is_flag=True, help="Read every blob back and hash it.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push.")
 @click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
