@@ -242,9 +242,13 @@ class VerificationError(RegistryError):
 
 
 class TransientError(RegistryError):
-    """A failure that may pass: a lost connection, a time-out, a server's own error."""
+    """A failure that may pass: a lost connection, a time-out, a server's own error.
+
+    ``retry_after`` are the seconds after which the registry wants to be asked again, where it says.
+    """
 
     kind = "transient"
+    retry_after: float | None = None
 
 
 class ThrottledError(TransientError):

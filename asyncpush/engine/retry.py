@@ -16,12 +16,16 @@ from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
 
 T = TypeVar("T")
 
+# The longest that a registry may ask for: beyond it, it is tried all the same.
+_MOST_PATIENCE = 300.0
+
 
 class Retrier:
     """Retries calls that fail in a way that may pass, with full jitter.
 
     Full jitter (a wait drawn evenly from 0 to a bound that doubles) spreads the retries of many
-    clients best ("Exponential Backoff And Jitter", AWS Architecture Blog).
+    clients best ("Exponential Backoff And Jitter", AWS Architecture Blog). A registry that says
+    when it wants to be asked again (Retry-After) is not asked sooner.
 
     :param attempts: how often a call may fail in all; being throttled does not count.
     :param base: seconds; the bound of the first wait.
@@ -84,6 +88,9 @@ class Retrier:
                 raise error.at(attempts=str(failures + throttles))
             bound = min(self._cap, self._base * 2 ** min(attempt - 1, 32))
             delay = self._rng.uniform(0, bound)
+            if error.retry_after is not None:
+                # What it asks for, and spread behind that: it asks the same of everyone.
+                delay += min(error.retry_after, _MOST_PATIENCE)
             throttled = isinstance(error, ThrottledError)
             self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
             await anyio.sleep(delay)

@@ -60,6 +60,20 @@ async def test_a_call_that_recovers_is_told_of_and_succeeds(
     assert [e.outcome for e in calls.tries] == ["transient"] * 3 + ["ok"]
 
 
+async def test_a_registry_is_not_asked_sooner_than_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for error, least, most in (
+        (ThrottledError("slowly"), 7, 8),
+        (TransientError("later"), 100_000, 301),
+    ):
+        calls = Calls(monkeypatch, 3, 1.0, 1.0)
+        error.retry_after = least
+        assert await calls.run(1, error) == "done"
+        (waited,) = calls.slept
+        assert min(least, 300) <= waited <= most
+
+
 async def test_the_last_failure_says_how_often_it_was_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

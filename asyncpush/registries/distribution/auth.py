@@ -14,6 +14,7 @@ import anyio
 from asyncpush.errors import CredentialsError, ThrottledError, TransientError
 from asyncpush.registries.distribution.challenge import Challenge, parse_challenges
 from asyncpush.registries.distribution.dockerconfig import Login
+from asyncpush.registries.distribution.errors import retry_after
 
 # distribution's token documentation: 60 seconds unless the answer says otherwise.
 _DEFAULT_SECONDS = 60.0
@@ -129,10 +130,12 @@ class Authorizer:
 
     async def _read(self, response: aiohttp.ClientResponse) -> _Held:
         where = {"registry": self._host, "call": "token", "status": str(response.status)}
-        if response.status == 429:
-            raise ThrottledError("the token service throttles", **where)
-        if response.status >= 500:
-            raise TransientError("the token service failed", **where)
+        if response.status == 429 or response.status >= 500:
+            throttles = response.status == 429
+            kind = ThrottledError if throttles else TransientError
+            error = kind(f"the token service {'throttles' if throttles else 'failed'}", **where)
+            error.retry_after = retry_after(response.headers.get("Retry-After", ""))
+            raise error
         if response.status != 200:
             raise CredentialsError(
                 "the token service does not accept the credentials",

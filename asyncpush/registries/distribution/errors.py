@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -74,7 +76,22 @@ async def error_of(
             message, advice="push under a new tag, or delete the old image if it may go", **where
         )
     kind, advice = _KINDS.get(code) or _by_status(status, call)
-    return kind(message, advice=advice, **where)
+    error = kind(message, advice=advice, **where)
+    if isinstance(error, TransientError):
+        error.retry_after = retry_after(response.headers.get("Retry-After", ""))
+    return error
+
+
+def retry_after(text: str) -> float | None:
+    """The seconds that a Retry-After header asks for (RFC 9110, 10.2.3); None if it says none."""
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _by_status(status: int, call: str) -> tuple[type[RegistryError], str]:
