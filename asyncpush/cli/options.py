@@ -73,6 +73,11 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             " [default: native]",
         ),
         click.option(
+            "--plain-http",
+            is_flag=True,
+            help="Ask docker:// registries without TLS, also those that are not on this machine.",
+        ),
+        click.option(
             "--atomic",
             is_flag=True,
             help="Push everything by digest first; move the tags when all of it is there.",
@@ -171,7 +176,7 @@ def push_options(flags: Mapping[str, Any], **base: Any) -> PushOptions:
         given["memory"] = flags["memory"] * MIB
     if flags["part_size"] is not None:
         given["part_size"] = round(flags["part_size"] * MIB)
-    for name in ("include_foreign", "atomic", "rollback"):
+    for name in ("include_foreign", "plain_http", "atomic", "rollback"):
         given[name] = flags[name] or None
     if flags["quotas"]:
         given["quotas"] = dict(map(_parse_quota, flags["quotas"]))

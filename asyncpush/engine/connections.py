@@ -13,7 +13,7 @@ import anyio
 
 from asyncpush.engine.context import Context, Health, Limits
 from asyncpush.engine.events import EventSink, Warned
-from asyncpush.engine.options import PushOptions
+from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once
@@ -22,7 +22,6 @@ from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
 from asyncpush.registries.base import Transport
 from asyncpush.registries.distribution import transport as distribution
 from asyncpush.registries.ecr import transport as native
-from asyncpush.registries.ecr.session import AwsOptions
 from asyncpush.registries.ecr.token import open_by_token
 
 # Calls a second; no registry answers as fast.
@@ -71,7 +70,7 @@ class Connections:
         return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
 
     def _open(
-        self, registry: AnyRegistry, aws: AwsOptions
+        self, registry: AnyRegistry, settings: RegistrySettings
     ) -> contextlib.AbstractAsyncContextManager[Transport]:
         connections, user_agent = self._options.connections, self._user_agent
         if isinstance(registry, DistributionRegistry):
@@ -79,13 +78,15 @@ class Connections:
                 registry.host,
                 connections=connections,
                 user_agent=user_agent,
-                plain_http=registry.loopback,
+                plain_http=registry.loopback or settings.plain_http,
             )
         if self._options.transport == "distribution":
-            return open_by_token(registry, aws, connections=connections, user_agent=user_agent)
+            return open_by_token(
+                registry, settings.aws, connections=connections, user_agent=user_agent
+            )
         return native.open_transport(
             registry,
-            aws,
+            settings.aws,
             connections=connections,
             hashing=self._hashing,
             user_agent=user_agent,
@@ -94,7 +95,7 @@ class Connections:
     async def _connect(self, registry: AnyRegistry) -> Context:
         """Open and authorize one registry's transport, before any byte goes there."""
         settings = self._options.settings(registry)
-        transport = await self._stack.enter_async_context(self._open(registry, settings.aws))
+        transport = await self._stack.enter_async_context(self._open(registry, settings))
         share = self.sharing.get(registry, 1)
         published = PUBLISHED_QUOTAS
         if isinstance(registry, DistributionRegistry):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
@@ -20,10 +20,12 @@ class RegistrySettings:
 
     :param aws: its credentials and endpoint.
     :param quotas: calls a second by call, where they differ from those of :class:`PushOptions`.
+    :param plain_http: ask it without TLS; for registries that are not ECR's.
     """
 
     aws: AwsOptions = field(default_factory=AwsOptions)
     quotas: Mapping[str, float] = field(default_factory=dict)
+    plain_http: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class PushOptions:
     :param registries: what differs for some registries.
     :param transport: the API that ECR is spoken to with: its own, or OCI distribution. Registries
         that are not ECR are always spoken to with OCI distribution.
+    :param plain_http: ask registries that are not ECR's without TLS, also those that are not on
+        this machine; what goes there, passwords too, can then be read on the way.
     """
 
     images: int = 32
@@ -81,13 +85,16 @@ class PushOptions:
     aws: AwsOptions = field(default_factory=AwsOptions)
     registries: Mapping[AnyRegistry, RegistrySettings] = field(default_factory=dict)
     transport: Literal["native", "distribution"] = "native"
+    plain_http: bool = False
 
     def settings(self, registry: AnyRegistry) -> RegistrySettings:
         """A registry's settings, with all quotas that are not the published ones."""
-        own = self.registries.get(registry)
-        if own is None:
-            return RegistrySettings(aws=self.aws, quotas=self.quotas)
-        return RegistrySettings(aws=own.aws, quotas={**own.quotas, **self.quotas})
+        own = self.registries.get(registry) or RegistrySettings(aws=self.aws)
+        return replace(
+            own,
+            quotas={**own.quotas, **self.quotas},
+            plain_http=own.plain_http or self.plain_http,
+        )
 
     def __post_init__(self) -> None:
         for name in ("images", "layers", "parts", "connections", "attempts"):

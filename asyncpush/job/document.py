@@ -68,6 +68,9 @@ class RegistryGroup(Strict):
         None, description="External id for the role; a template, as for {env.NAME}."
     )
     endpoint_url: Text | None = Field(None, description="Address of the ECR API.")
+    plain_http: bool | None = Field(
+        None, description="Ask docker:// hosts without TLS, also those not on this machine."
+    )
     quotas: Quotas | None = None
 
     @model_validator(mode="before")

@@ -90,7 +90,8 @@ class _Loader:
             sources=sources,
         )
 
-    def _group(self, group: RegistryGroup, where: tuple[str | int, ...]) -> None:
+    def _named(self, group: RegistryGroup, where: tuple[str | int, ...]) -> list[AnyRegistry]:
+        """The registries that a group names."""
         registries: list[AnyRegistry] = []
         if group.hosts is not None:
             for i, host in enumerate(group.hosts):
@@ -102,6 +103,10 @@ class _Loader:
                     with self._at((*where, "regions", i)):
                         host = f"{account}.dkr.ecr.{region}.{_domain(region)}"
                         registries.append(parse_registry(host))
+        return registries
+
+    def _group(self, group: RegistryGroup, where: tuple[str | int, ...]) -> None:
+        registries = self._named(group, where)
         role = self._template(group.role_arn, (*where, "role_arn"), REGISTRY_NAMES)
         example = {"account": "0" * 12, "region": "x"}
         if role is not None and not _ROLE.fullmatch(role.render(example)):
@@ -114,6 +119,12 @@ class _Loader:
         for registry in registries:
             values = {}
             if isinstance(registry, Registry):
+                if group.plain_http:
+                    self._add(
+                        f"{registry} is ECR's, and takes no plain HTTP",
+                        (*where, "plain_http"),
+                        "leave it out; endpoint_url names another address of the API",
+                    )
                 values = {"account": registry.account, "region": registry.region}
             elif group.role_arn or group.profile or group.endpoint_url:
                 self._add(
@@ -132,6 +143,7 @@ class _Loader:
                     external_id=external.render(values) if external else None,
                 ),
                 quotas={**(self.document.quotas or {}), **(group.quotas or {})},
+                plain_http=bool(group.plain_http),
             )
         if group.name is not None:
             if group.name in self.groups:

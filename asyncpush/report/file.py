@@ -35,6 +35,7 @@ _PLAIN_OPTIONS = (
     "on_refused",
     "atomic",
     "rollback",
+    "plain_http",
 )
 
 

@@ -307,6 +307,34 @@ def test_a_large_layer_goes_in_chunks_and_a_killed_push_is_completed(
     tags_at(docker_registry, "team/large", layout)
 
 
+def test_plain_http_off_this_machine_is_spoken_when_asked_for(
+    docker_registry: str, sample: Path, tmp_path: Path
+) -> None:
+    # This address leads here as well, and does not say so.
+    host = f"0.0.0.0:{docker_registry.rpartition(':')[2]}"
+    push = ["push", f"{sample}:service-01", f"docker://{host}/plain/app"]
+    done = asyncpush(*push, "--attempts", "1", env=env_with())
+    (line,) = error_lines(done)
+    assert "no TLS connection" in line
+    assert "--plain-http" in line
+    done = asyncpush(*push, "--plain-http", "--verify", env=env_with())
+    assert done.returncode == 0, done.stderr
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "registries": [{"hosts": [f"docker://{host}"], "plain_http": True}],
+                "sources": [{"layouts": str(sample)}],
+                "targets": [{"repository": "plain/job"}],
+            }
+        )
+    )
+    done = asyncpush("run", job, env=env_with())
+    assert done.returncode == 0, done.stderr
+    tags_at(docker_registry, "plain/job", sample)
+
+
 def test_nobody_at_the_address_is_one_clear_error(sample: Path) -> None:
     done = asyncpush(
         "push",

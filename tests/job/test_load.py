@@ -209,6 +209,11 @@ def test_the_fingerprint_follows_what_goes_where_and_nothing_else(folder: Path) 
             "is not ECR's, and takes no AWS credentials",
         ),
         (
+            {"registries": [{"hosts": [HOST], "plain_http": True}]},
+            "registries.0.plain_http",
+            "takes no plain HTTP",
+        ),
+        (
             {"registries": [{"hosts": [HOST]}, {"hosts": [HOST]}]},
             "registries.1",
             "for the second time",

@@ -116,9 +116,19 @@ def last_of(response: aiohttp.ClientResponse) -> int | None:
     return int(found[1]) if found else None
 
 
-def lost(exc: Exception, call: str, **where: Any) -> TransientError:
+def lost(exc: Exception, call: str, **where: Any) -> RegistryError:
     """The error that a connection which broke, or never came to be, is."""
     text = " ".join(str(exc).split()) or type(exc).__name__
+    if isinstance(exc, aiohttp.ClientSSLError):
+        # A certificate that is not trusted will not be in a second either.
+        lasts = isinstance(exc, aiohttp.ClientConnectorCertificateError)
+        return (RegistryError if lasts else TransientError)(
+            f"there is no TLS connection: {text}",
+            advice="SSL_CERT_FILE names further authorities;"
+            " a registry without TLS is asked with --plain-http",
+            call=call,
+            **where,
+        )
     return TransientError(
         f"the connection failed: {text}",
         advice="check the network and the host; some registries cut the connection"
