@@ -52,6 +52,7 @@ class Push:
     """The same command, again and again."""
 
     def __init__(self, server: RunningRegistry, layout: Path, tmp_path: Path) -> None:
+        self.server = server
         self.env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
         self.command = [sys.executable, "-m", "asyncpush", "push", str(layout)]
         self.command += [f"{HOST}/{REPOSITORY}", "--layers", "3", "-v"]
@@ -69,6 +70,16 @@ class Push:
         process.send_signal(signal.SIGKILL)
         await anyio.to_thread.run_sync(process.communicate)
         return process.returncode == -signal.SIGKILL
+
+    async def kill_in_the_middle(self, received: int) -> None:
+        """Kill the push when the server has acknowledged a number of bytes."""
+        process = self.start()
+        with anyio.fail_after(60):
+            while self.server.calls.counters.layer_bytes_acknowledged < received:
+                await anyio.sleep(0.02)
+        process.kill()
+        await anyio.to_thread.run_sync(process.communicate)
+        assert process.returncode == -signal.SIGKILL
 
     async def finish(self) -> str:
         process = self.start()
@@ -122,12 +133,7 @@ async def test_killed_at_random_moments_it_completes_and_sends_nothing_twice(
 async def test_half_sent_layer_goes_on_in_the_same_session(tmp_path: Path, layout: Path) -> None:
     async with serving(tmp_path) as server:
         push = Push(server, layout, tmp_path)
-        process = push.start()
-        with anyio.fail_after(20):
-            while server.calls.counters.layer_bytes_acknowledged < 30 * MIB:
-                await anyio.sleep(0.02)
-        process.kill()
-        await anyio.to_thread.run_sync(process.communicate)
+        await push.kill_in_the_middle(30 * MIB)
         # What had arrived completely may still be acknowledged after its sender is gone.
         await anyio.sleep(0.3)
         before = server.calls.counters.layer_bytes_acknowledged
@@ -146,7 +152,7 @@ async def test_another_jobs_journal_is_refused_before_anything_is_sent(
 ) -> None:
     async with serving(tmp_path) as server:
         push = Push(server, layout, tmp_path)
-        assert await push.kill_after(1.4)
+        await push.kill_in_the_middle(20 * MIB)
         (journal,) = push.journals.glob("*.journal")
         calls = server.calls.counters.calls.total()
         other = Push(server, layout, tmp_path)
@@ -162,7 +168,7 @@ async def test_another_jobs_journal_is_refused_before_anything_is_sent(
 async def test_session_that_the_registry_forgot_begins_again(tmp_path: Path, layout: Path) -> None:
     async with serving(tmp_path) as server:
         push = Push(server, layout, tmp_path)
-        assert await push.kill_after(1.4)
+        await push.kill_in_the_middle(20 * MIB)
         opened = server.calls.counters.calls["InitiateLayerUpload"]
         (journal,) = push.journals.glob("*.journal")
         with sqlite3.connect(journal) as connection:
@@ -180,7 +186,7 @@ async def test_two_runs_of_one_job_exclude_each_other(tmp_path: Path, layout: Pa
     async with serving(tmp_path) as server:
         push = Push(server, layout, tmp_path)
         first = push.start()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not server.calls.counters.calls["UploadLayerPart"]:
                 await anyio.sleep(0.02)
         second = push.start()
