@@ -13,6 +13,7 @@ from asyncpush.localregistry import (
     operations_account,
     operations_images,
     operations_layers,
+    operations_policies,
     operations_put_image,
     operations_registry,
     operations_repositories,
@@ -46,6 +47,9 @@ _OPERATIONS: dict[str, Operation] = {
     "DeleteRepository": operations_repositories.delete,
     "PutImageTagMutability": operations_repositories.put_tag_mutability,
     "ListTagsForResource": operations_repositories.list_tags,
+    "SetRepositoryPolicy": operations_policies.put,
+    "GetRepositoryPolicy": operations_policies.get,
+    "DeleteRepositoryPolicy": operations_policies.delete,
     "PutAccountSetting": operations_account.put,
     "GetAccountSetting": operations_account.get,
 }

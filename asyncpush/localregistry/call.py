@@ -14,9 +14,10 @@ from asyncpush.localregistry.identity import ACCOUNT, Registry
 from asyncpush.localregistry.keys import Key, Keyring
 from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import Params
-from asyncpush.localregistry.policy import Decision, Policy
+from asyncpush.localregistry.policy import Decision, Policy, ResourcePolicy
 from asyncpush.localregistry.rates import RateLimits
 from asyncpush.localregistry.repositories import get_repository
+from asyncpush.localregistry.repository_policies import RepositoryPolicies
 from asyncpush.localregistry.store import Database, Store
 from asyncpush.localregistry.tokens import Scopes, TokenSigner
 from asyncpush.localregistry.uploads import Session, Uploads
@@ -31,6 +32,7 @@ class Services:
     files: Files
     store: Store
     uploads: Uploads
+    policies: RepositoryPolicies
     tokens: TokenSigner
     calls: CallLog
     rates: RateLimits
@@ -70,7 +72,7 @@ class Call:
         self.record.repository = repository
 
     def authorize(self, action: str, repository: str | None = None) -> None:
-        """Check the caller's policy.
+        """Check the caller's policy, and the repository's.
 
         :param repository: name of the repository, ``*`` for all, ``None`` for actions that have
             no resource.
@@ -88,8 +90,12 @@ class Call:
         return self._refusal(action, repository) is None
 
     def _refusal(self, action: str, repository: str | None) -> str | None:
-        resource = "*" if repository is None else self.registry.repository_arn(repository)
-        return refusal(self.key, self.policy, self.registry, f"ecr:{action}", resource)
+        resource, of_resource = "*", None
+        if repository is not None:
+            resource = self.registry.repository_arn(repository)
+            of_resource = self.services.policies.of(self.registry, repository)
+        action = f"ecr:{action}"
+        return refusal(self.key, self.policy, of_resource, self.registry, action, resource)
 
     async def admit(self, params: Mapping[str, Any], rates: Sequence[str] | None = None) -> None:
         """Count the call against its rate, and let it meet the fault that it is to meet.
@@ -142,18 +148,35 @@ async def find_session(call: Call, repository: str, upload_id: str) -> Session:
 
 
 def refusal(
-    key: Key, policy: Policy | None, registry: Registry, action: str, resource: str
+    key: Key,
+    policy: Policy | None,
+    resource_policy: ResourcePolicy | None,
+    registry: Registry,
+    action: str,
+    resource: str,
 ) -> str | None:
-    """Why a key may not do something, worded as AWS words it; ``None`` if it may."""
-    foreign = registry.account != key.account
-    if policy is None:
-        decision = Decision.UNMENTIONED if foreign else Decision.ALLOWED
-    else:
-        decision = policy.decide(action, resource, registry.account if foreign else None)
-    if decision is Decision.ALLOWED:
-        return None
+    """Why a key may not do something, worded as AWS words it; ``None`` if it may.
+
+    Within an account one of both policies must allow it, across accounts both (IAM user guide,
+    "Policy evaluation logic"). An allowance for an account as a whole leaves it to the identity's
+    policy either way.
+    """
+    own = Decision.ALLOWED if policy is None else policy.decide(action, resource)
+    theirs = Decision.UNMENTIONED
+    if resource_policy is not None:
+        theirs = resource_policy.decide(action, key.arn)
     text = f"User: {key.arn} is not authorized to perform: {action} on resource: {resource}"
-    if decision is Decision.DENIED:
-        return f"{text} with an explicit deny in an identity-based policy"
-    kind = "resource" if foreign else "identity"
-    return f"{text} because no {kind}-based policy allows the {action} action"
+    for decision, kind in ((own, "an identity"), (theirs, "a resource")):
+        if decision is Decision.DENIED:
+            return f"{text} with an explicit deny in {kind}-based policy"
+    lacking = None
+    if registry.account == key.account:
+        if Decision.ALLOWED not in (own, theirs):
+            lacking = "identity"
+    elif theirs is Decision.UNMENTIONED:
+        lacking = "resource"
+    elif own is not Decision.ALLOWED:
+        lacking = "identity"
+    if lacking is None:
+        return None
+    return f"{text} because no {lacking}-based policy allows the {action} action"

@@ -37,6 +37,8 @@ async def create(call: Call, params: Params) -> dict[str, Any]:
     scan = params.structure("imageScanningConfiguration").flag("scanOnPush")
     encryption = _read_encryption(params, call.registry)
     tags = _read_tags(params)
+    if tags:
+        call.authorize("TagResource", name)
     now = call.services.options.clock()
 
     def work(db: Database) -> dict[str, Any]:
@@ -101,6 +103,7 @@ async def delete(call: Call, params: Params) -> dict[str, Any]:
         for digest in orphans:
             services.files.blob(digest).unlink(missing_ok=True)
         services.uploads.end_all(repository)
+        services.policies.forget(repository)
         return {"repository": _document(repository)}
 
     return await services.store.run(work)

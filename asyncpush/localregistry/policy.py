@@ -1,4 +1,4 @@
-"""Identity-based policies: read strictly, so that nothing in them is ignored, and evaluated."""
+"""IAM's policies, of identities and of resources: read strictly, nothing ignored, and evaluated."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ _ARN_FIELDS = 6
 _VERSIONS = ("2008-10-17", "2012-10-17")
 _POLICY_MEMBERS = {"Version", "Id", "Statement"}
 _STATEMENT_MEMBERS = {"Sid", "Effect", "Action", "Resource"}
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_PRINCIPAL = re.compile(
+    r"arn:aws[a-z0-9-]*:(iam|sts)::([0-9]{12}):(root|(?:user|role|assumed-role)/[\w+=,.@/-]+)",
+    re.ASCII,
+)
 
 
 class Decision(Enum):
     """What a policy says of one action on one resource."""
 
     ALLOWED = "allowed"
+    DELEGATED = "left to the caller's account"
     DENIED = "explicitly denied"
     UNMENTIONED = "not mentioned"
 
@@ -27,7 +33,7 @@ class _Statement:
     allow: bool
     actions: tuple[re.Pattern[str], ...]
     resources: tuple[tuple[re.Pattern[str], ...], ...]
-    accounts: tuple[str, ...]
+    principals: tuple[str, ...] = ()
 
     def covers(self, action: str, resource: str) -> bool:
         """Whether the statement speaks of this action on this resource."""
@@ -35,12 +41,9 @@ class _Statement:
             _matches(pattern, resource) for pattern in self.resources
         )
 
-    def names(self, account: str, resource: str) -> bool:
-        """Whether a resource of the statement names the account outright, without a wildcard."""
-        return any(
-            own == account and _matches(pattern, resource)
-            for own, pattern in zip(self.accounts, self.resources, strict=True)
-        )
+    def means(self, caller: str) -> bool:
+        """Whether the statement names a caller itself, or everybody."""
+        return "*" in self.principals or caller in self.principals
 
 
 class Policy:
@@ -55,47 +58,80 @@ class Policy:
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        if not isinstance(document, Mapping):
-            raise ValueError("policy: not an object")
-        _refuse_unknown(document, _POLICY_MEMBERS, "policy")
-        version = document.get("Version", _VERSIONS[0])
-        if version not in _VERSIONS:
-            raise ValueError(f"policy.Version: {version!r} is no version of the policy language")
-        statements = document.get("Statement")
-        if isinstance(statements, Mapping):
-            statements = [statements]
-        if not isinstance(statements, list) or not statements:
-            raise ValueError("policy.Statement: missing, or no statements in it")
         self._statements = tuple(
-            _read_statement(value, f"policy.Statement[{i}]") for i, value in enumerate(statements)
+            _read_statement(value, where, _STATEMENT_MEMBERS)
+            for value, where in _statements(document)
         )
 
-    def decide(self, action: str, resource: str, foreign_account: str | None = None) -> Decision:
+    def decide(self, action: str, resource: str) -> Decision:
         """Evaluate the policy.
 
         :param action: such as ``ecr:PutImage``.
         :param resource: an ARN, or ``*`` for actions that have no resource.
-        :param foreign_account: the account of the resource, where it is not the caller's own; an
-            allow counts only where its ``Resource`` names that account outright.
         """
         covering = [s for s in self._statements if s.covers(action, resource)]
         if any(not s.allow for s in covering):
             return Decision.DENIED
-        for statement in covering:
-            if foreign_account is None or statement.names(foreign_account, resource):
-                return Decision.ALLOWED
+        return Decision.ALLOWED if covering else Decision.UNMENTIONED
+
+
+class ResourcePolicy:
+    """A policy of a repository: it names principals, and no resources, since it has just one.
+
+    :param document: the decoded policy document.
+    :raises ValueError: it breaks the grammar, or uses what is not implemented here.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        members = {*_STATEMENT_MEMBERS, "Principal"} - {"Resource"}
+        self._statements = tuple(
+            _read_statement(value, where, members) for value, where in _statements(document)
+        )
+
+    def decide(self, action: str, caller: str) -> Decision:
+        """Evaluate the policy.
+
+        :param action: such as ``ecr:PutImage``.
+        :param caller: the caller's ARN.
+        :return: ``DELEGATED`` if it is the caller's account that is allowed, so that the policies
+            of that account decide.
+        """
+        account = _root(caller)
+        covering = [s for s in self._statements if s.covers(action, "*")]
+        if any(not s.allow and (s.means(caller) or s.means(account)) for s in covering):
+            return Decision.DENIED
+        if any(s.means(caller) for s in covering):
+            return Decision.ALLOWED
+        if any(s.means(account) for s in covering):
+            return Decision.DELEGATED
         return Decision.UNMENTIONED
 
 
-def _read_statement(value: Any, where: str) -> _Statement:
+def _statements(document: Mapping[str, Any]) -> list[tuple[Any, str]]:
+    """The statements of a policy, each with where it stands."""
+    if not isinstance(document, Mapping):
+        raise ValueError("policy: not an object")
+    _refuse_unknown(document, _POLICY_MEMBERS, "policy")
+    version = document.get("Version", _VERSIONS[0])
+    if version not in _VERSIONS:
+        raise ValueError(f"policy.Version: {version!r} is no version of the policy language")
+    statements = document.get("Statement")
+    if isinstance(statements, Mapping):
+        statements = [statements]
+    if not isinstance(statements, list) or not statements:
+        raise ValueError("policy.Statement: missing, or no statements in it")
+    return [(value, f"policy.Statement[{i}]") for i, value in enumerate(statements)]
+
+
+def _read_statement(value: Any, where: str, members: set[str]) -> _Statement:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: not an object")
-    _refuse_unknown(value, _STATEMENT_MEMBERS, where)
+    _refuse_unknown(value, members, where)
     effect = value.get("Effect")
     if effect not in ("Allow", "Deny"):
         raise ValueError(f"{where}.Effect: {effect!r} is neither Allow nor Deny")
     actions = _texts(value.get("Action"), f"{where}.Action")
-    resources = _texts(value.get("Resource"), f"{where}.Resource")
+    resources = _texts(value.get("Resource"), f"{where}.Resource") if "Resource" in members else "*"
     for resource in resources:
         if resource != "*" and not resource.startswith("arn:"):
             raise ValueError(f"{where}.Resource: {resource!r} is neither an ARN nor *")
@@ -108,8 +144,32 @@ def _read_statement(value: Any, where: str) -> _Statement:
         allow=effect == "Allow",
         actions=tuple(_wildcards([a], re.IGNORECASE)[0] for a in actions),
         resources=tuple(_wildcards(_fields(r)) for r in resources),
-        accounts=tuple(_fields(r)[4] if r != "*" else "*" for r in resources),
+        principals=(
+            _principals(value.get("Principal"), f"{where}.Principal")
+            if "Principal" in members
+            else ()
+        ),
     )
+
+
+def _principals(value: Any, where: str) -> tuple[str, ...]:
+    """The principals of a statement: ``*``, or ARNs; an account's number is its root's ARN."""
+    if value == "*":
+        return ("*",)
+    if not isinstance(value, Mapping) or set(value) != {"AWS"}:
+        raise ValueError(f'{where}: neither "*" nor {{"AWS": ...}}')
+    found = []
+    for text in _texts(value["AWS"], f"{where}.AWS"):
+        arn = f"arn:aws:iam::{text}:root" if _ACCOUNT.fullmatch(text) else text
+        if arn != "*" and not _PRINCIPAL.fullmatch(arn):
+            raise ValueError(f"{where}.AWS: {text!r} is no principal")
+        found.append(_root(arn) if arn.endswith(":root") else arn)
+    return tuple(found)
+
+
+def _root(arn: str) -> str:
+    """The ARN of an account as a whole, whatever the partition: here there is one."""
+    return f"arn:aws:iam::{arn.split(':')[4]}:root"
 
 
 def _refuse_unknown(value: Mapping[str, Any], known: set[str], where: str) -> None:

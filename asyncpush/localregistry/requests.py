@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 
 from aiohttp import ClientError, web
 
@@ -117,6 +118,7 @@ async def answer(
     if options.log_requests:
         logger.info("%s %s %s", record.status, action, record.error or "")
     response.headers["x-amzn-RequestId"] = record.request_id
+    response.headers["Date"] = formatdate(options.clock(), usegmt=True)
     return response
 
 

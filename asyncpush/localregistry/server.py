@@ -30,6 +30,7 @@ from asyncpush.localregistry.repositories import (
     find_repository,
     get_repository,
 )
+from asyncpush.localregistry.repository_policies import RepositoryPolicies
 from asyncpush.localregistry.store import Database, Store
 from asyncpush.localregistry.tokens import TokenSigner, load_secret
 from asyncpush.localregistry.uploads import Uploads
@@ -151,7 +152,8 @@ class LocalRegistry:
         store = Store(files.database)
         stack.callback(store.close)
         uploads = Uploads(files, options.clock, options.upload_lifetime, options.min_part_size)
-        _recover(store.database, files, uploads)
+        policies = RepositoryPolicies()
+        _recover(store.database, files, uploads, policies)
         log: TextIO | None = None
         if options.call_log is not None:
             log = stack.enter_context(options.call_log.open("a", encoding="utf-8"))
@@ -161,6 +163,7 @@ class LocalRegistry:
             files=files,
             store=store,
             uploads=uploads,
+            policies=policies,
             tokens=TokenSigner(load_secret(files.secret), options.clock),
             calls=CallLog(options.max_call_records, log),
             rates=RateLimits(options.rates, options.clock),
@@ -168,9 +171,13 @@ class LocalRegistry:
         )
 
 
-def _recover(database: Database, files: Files, uploads: Uploads) -> None:
+def _recover(
+    database: Database, files: Files, uploads: Uploads, policies: RepositoryPolicies
+) -> None:
     with database.transaction() as connection:
-        uploads.load(connection, {r.id: r for r in all_repositories(connection)})
+        repositories = {r.id: r for r in all_repositories(connection)}
+        uploads.load(connection, repositories)
+        policies.load(connection, repositories)
         files.clean(connection)
 
 

@@ -28,6 +28,9 @@ CREATE TABLE repository_tags (
     key TEXT NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (repository, key)
 ) WITHOUT ROWID;
+CREATE TABLE repository_policies (
+    repository INTEGER PRIMARY KEY REFERENCES repositories ON DELETE CASCADE, text TEXT NOT NULL
+);
 CREATE TABLE account_settings (
     account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (account, region, name)

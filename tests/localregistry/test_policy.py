@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpush.localregistry import Key, load_keys
-from asyncpush.localregistry.policy import Decision, Policy
+from asyncpush.localregistry.policy import Decision, Policy, ResourcePolicy
 
 ARN = "arn:aws:ecr:eu-west-1:111122223333:repository/team/app"
 
@@ -65,13 +65,56 @@ def test_action_without_resource_needs_a_star() -> None:
     assert everywhere.decide("ecr:GetAuthorizationToken", "*") is Decision.ALLOWED
 
 
-def test_foreign_account_must_be_named_outright() -> None:
-    account = "111122223333"
-    for resource in ("*", ARN.replace(account, "*"), ARN.replace(account, "11112222333?")):
-        found = policy(allow("ecr:*", resource)).decide("ecr:PutImage", ARN, account)
-        assert found is Decision.UNMENTIONED
-    named = policy(allow("ecr:*", ARN.replace("eu-west-1", "*")))
-    assert named.decide("ecr:PutImage", ARN, account) is Decision.ALLOWED
+def resource_policy(principal: Any, effect: str = "Allow", **more: Any) -> ResourcePolicy:
+    statement = {"Effect": effect, "Principal": principal, "Action": "ecr:Put*", **more}
+    return ResourcePolicy({"Version": "2012-10-17", "Statement": [statement]})
+
+
+CALLER = "arn:aws:iam::444455556666:user/ci"
+
+
+@pytest.mark.parametrize(
+    ("principal", "decision"),
+    [
+        ("*", Decision.ALLOWED),
+        ({"AWS": "*"}, Decision.ALLOWED),
+        ({"AWS": CALLER}, Decision.ALLOWED),
+        ({"AWS": ["arn:aws:iam::777788889999:root", CALLER]}, Decision.ALLOWED),
+        ({"AWS": "444455556666"}, Decision.DELEGATED),
+        ({"AWS": "arn:aws:iam::444455556666:root"}, Decision.DELEGATED),
+        ({"AWS": "arn:aws-cn:iam::444455556666:root"}, Decision.DELEGATED),
+        ({"AWS": f"{CALLER}2"}, Decision.UNMENTIONED),
+        ({"AWS": "arn:aws:iam::777788889999:root"}, Decision.UNMENTIONED),
+    ],
+)
+def test_a_resources_policy_means_users_accounts_or_everybody(
+    principal: Any, decision: Decision
+) -> None:
+    assert resource_policy(principal).decide("ecr:PutImage", CALLER) is decision
+    assert resource_policy(principal).decide("ecr:GetX", CALLER) is Decision.UNMENTIONED
+    denied = resource_policy(principal, "Deny").decide("ecr:PutImage", CALLER)
+    assert (denied is Decision.DENIED) == (decision is not Decision.UNMENTIONED)
+
+
+@pytest.mark.parametrize(
+    ("principal", "more"),
+    [
+        (None, {}),
+        ({"AWS": []}, {}),
+        ({"AWS": "nobody"}, {}),
+        ({"AWS": "arn:aws:iam::444455556666:user/*"}, {}),
+        ({"Service": "codebuild.amazonaws.com"}, {}),
+        ({"AWS": CALLER, "Service": "codebuild.amazonaws.com"}, {}),
+        ("*", {"Resource": "*"}),
+        ("*", {"Condition": {}}),
+        ("*", {"NotPrincipal": "*"}),
+    ],
+)
+def test_a_resources_policy_that_cannot_be_enforced_is_refused(
+    principal: Any, more: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"Statement\[0\]"):
+        resource_policy(principal, **more)
 
 
 @given(st.text("ab*?", max_size=12), st.text("ab", max_size=12))

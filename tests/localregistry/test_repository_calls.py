@@ -137,20 +137,6 @@ async def test_accounts_and_regions_share_nothing(tmp_path: Path) -> None:
                 await ecr.describe_repositories(registryId=ACCOUNT)
 
 
-async def test_foreign_account_opens_to_a_policy_that_names_it(tmp_path: Path) -> None:
-    arn = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/*"
-    guest = Key("AKIDGUESTGUESTGUEST0", "2", account=OTHER, policy=scoped(arn))
-    owner = Key("AKIDOWNEROWNEROWNER0", "1")
-    async with LocalRegistry(tmp_path, [guest, owner]).run() as server:
-        async with connect(server, owner) as ecr:
-            await ecr.create_repository(repositoryName=NAME)
-        async with connect(server, guest) as ecr:
-            with answers("AccessDeniedException", "no identity-based policy"):
-                await ecr.initiate_layer_upload(repositoryName=NAME)
-            found = await ecr.initiate_layer_upload(repositoryName=NAME, registryId=ACCOUNT)
-            assert found["partSize"] == 10 * 1024 * 1024
-
-
 async def test_policy_is_enforced_by_arn_and_worded_like_aws(tmp_path: Path) -> None:
     arn = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{NAME}"
     deny = {"Effect": "Deny", "Action": "ecr:PutImage", "Resource": "*"}
