@@ -47,7 +47,7 @@ from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
 from asyncpush.errors import AsyncpushError
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import Reference, Registry, Repository, parse_reference
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 __all__ = [
     "AsyncpushError",

@@ -27,7 +27,8 @@ from asyncpush.oci.sample import write_sample
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import Reference, Registry, parse_reference
-from asyncpush.registries.ecr.session import AwsOptions, open_client
+from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.session import open_client
 from asyncpush.text import plural, size
 
 _REGION = "us-east-1"

@@ -7,42 +7,34 @@ import sys
 
 import click
 
-from asyncpush.cli.completion import completion
-from asyncpush.cli.demo import demo
 from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.iam import iam
-from asyncpush.cli.inspect import inspect
-from asyncpush.cli.job import plan, run_job
+from asyncpush.cli.lazy import LazyGroup
 from asyncpush.cli.output import print_error
-from asyncpush.cli.push import push
-from asyncpush.cli.report import report
-from asyncpush.cli.schema import schema
-from asyncpush.cli.serve import serve
-from asyncpush.cli.verify import verify
 from asyncpush.errors import AsyncpushError, CredentialsError, UsageError
 
+_COMMANDS = {
+    "push": "asyncpush.cli.push:push",
+    "run": "asyncpush.cli.job:run_job",
+    "plan": "asyncpush.cli.job:plan",
+    "verify": "asyncpush.cli.verify:verify",
+    "report": "asyncpush.cli.report:report",
+    "iam": "asyncpush.cli.iam:iam",
+    "inspect": "asyncpush.cli.inspect:inspect",
+    "schema": "asyncpush.cli.schema:schema",
+    "serve": "asyncpush.cli.serve:serve",
+    "demo": "asyncpush.cli.demo:demo",
+    "completion": "asyncpush.cli.completion:completion",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=LazyGroup,
+    commands_in=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="asyncpush")
 def cli() -> None:
     """Push container images into Amazon ECR, many at once."""
-
-
-_COMMANDS = (
-    push,
-    run_job,
-    plan,
-    verify,
-    report,
-    iam,
-    inspect,
-    schema,
-    serve,
-    demo,
-    completion,
-)
-for _command in _COMMANDS:
-    cli.add_command(_command)
 
 
 def main() -> None:

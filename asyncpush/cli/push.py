@@ -14,7 +14,7 @@ from asyncpush.oci.select import parse_platform
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import parse_reference
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 
 @click.command()

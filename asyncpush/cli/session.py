@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -32,8 +33,9 @@ from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
 from asyncpush.plan.items import Item
 from asyncpush.plan.shards import Shard
-from asyncpush.report.file import check_writable, write_report
-from asyncpush.report.recorder import Recorder
+
+if TYPE_CHECKING:
+    from asyncpush.report.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +67,11 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     view = choose_view(
         Console(file=sys.stderr), verbose=output.verbose, quiet=output.quiet or output.as_json
     )
-    recorder = Recorder()
-    if output.report is not None:
-        check_writable(output.report)
+    recorder = None if output.report is None else _recorder(output.report)
 
     def show(event: Event) -> None:
         view.show(event)
-        if output.report is not None:
+        if recorder is not None:
             recorder.take(event)
 
     pusher = Pusher(options, on_event=show)
@@ -100,7 +100,9 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
         run(work)
     if stopped:
         return stopped[0]
-    if output.report is not None:
+    if output.report is not None and recorder is not None:
+        from asyncpush.report.file import write_report  # noqa: PLC0415 - as in _recorder
+
         write_report(output.report, task.title, recorder, pusher.report, options)
     if journal is not None and pusher.report.ok and task.whole:
         remove_journal(journal)
@@ -116,6 +118,15 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     if pusher.report.nothing_to_do:
         return task.nothing_to_do
     return exit_code(pusher.report)
+
+
+def _recorder(path: Path) -> Recorder:
+    """Begin a report, whose modules take longer to import than everything else of a push."""
+    from asyncpush.report.file import check_writable  # noqa: PLC0415
+    from asyncpush.report.recorder import Recorder  # noqa: PLC0415
+
+    check_writable(path)
+    return Recorder()
 
 
 def choose_view(console: Console, *, verbose: bool, quiet: bool) -> View:

@@ -19,7 +19,7 @@ from asyncpush.errors import UsageError
 from asyncpush.job.load import JobError, load_job
 from asyncpush.plan.items import Item, PushItem
 from asyncpush.plan.reference import parse_reference
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 _JOBS = (".yaml", ".yml", ".json")
 

@@ -21,8 +21,6 @@ from asyncpush.errors import AccessDeniedError
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
 from asyncpush.registries.base import Transport
 from asyncpush.registries.distribution import transport as distribution
-from asyncpush.registries.ecr import transport as native
-from asyncpush.registries.ecr.token import open_by_token
 
 # Calls a second; no registry answers as fast.
 _UNKNOWN_QUOTA = 100_000.0
@@ -80,11 +78,14 @@ class Connections:
                 user_agent=user_agent,
                 plain_http=registry.loopback or settings.plain_http,
             )
+        # The AWS client takes as long to import as all else together, and only ECR needs it.
+        from asyncpush.registries.ecr import token, transport  # noqa: PLC0415
+
         if self._options.transport == "distribution":
-            return open_by_token(
+            return token.open_by_token(
                 registry, settings.aws, connections=connections, user_agent=user_agent
             )
-        return native.open_transport(
+        return transport.open_transport(
             registry,
             settings.aws,
             connections=connections,

@@ -11,7 +11,7 @@ from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
 from asyncpush.plan.reference import AnyRegistry
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from asyncpush.plan.items import source_kind
 from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import AnyRegistry, Registry, parse_registry
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 _ROLE = re.compile(r"arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 

@@ -9,7 +9,7 @@ from asyncpush.iam.names import key_of, resource_of
 from asyncpush.job.items import Job
 from asyncpush.oci.layout import Content
 from asyncpush.plan.reference import AnyRegistry, Registry, Repository
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from asyncpush.localregistry import (
     RunningRegistry,
 )
 from asyncpush.plan.reference import Registry
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.testing.faults import FaultList
 
 

@@ -11,7 +11,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
 from asyncpush.errors import AsyncpushError, ContentError, CredentialsError, UsageError
 from asyncpush.plan.limits import MIB
-from asyncpush.registries.ecr.session import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions
 
 STATUSES = [ImageStatus.PUSHED, ImageStatus.EXISTS, ImageStatus.REFUSED, ImageStatus.FAILED]
 

@@ -14,7 +14,8 @@ from asyncpush.plan.reference import Registry
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
 from asyncpush.registries.ecr.errors import translating
-from asyncpush.registries.ecr.session import AwsOptions, open_client
+from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.session import open_client
 
 _MARGIN_SECONDS = 900
 

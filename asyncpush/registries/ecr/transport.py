@@ -31,7 +31,8 @@ from asyncpush.registries.content import BlobReader
 from asyncpush.registries.distribution.transport import pieces_of
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
-from asyncpush.registries.ecr.session import AwsOptions, open_client
+from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.session import open_client
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
