@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,12 @@ async def serving(
     store: Path,
     repositories: list[str],
     faults: Callable[[CallInfo], Fault | None] | None = None,
+    keys: Iterable[Key] = KEYS.values(),
     **options: Any,
 ) -> AsyncIterator[RunningRegistry]:
     """A server of all three registries that has these repositories in each of them."""
     settings = LocalRegistryOptions(faults=faults, **options)
-    async with LocalRegistry(store, list(KEYS.values()), settings).run() as server:
+    async with LocalRegistry(store, list(keys), settings).run() as server:
         for registry in REGISTRIES:
             for name in repositories:
                 await server.ensure_repository(registry.account, registry.region, name)

@@ -12,12 +12,11 @@ from typing import Any
 import anyio
 
 from asyncpush.engine.context import Context, Health, Limits
-from asyncpush.engine.events import EventSink, Warned
+from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once
-from asyncpush.errors import AccessDeniedError
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
 from asyncpush.registries.base import Transport
 from asyncpush.registries.distribution import transport as distribution
@@ -113,9 +112,5 @@ class Connections:
             transport, self._options, limits, self._retrier, paces, self._emit, Health()
         )
         self._paces[registry] = paces
-        try:
-            await context.call("GetAuthorizationToken", registry.host, transport.authorize)
-        except AccessDeniedError as exc:
-            # The native API needs no token, so this alone stops nothing.
-            self._emit(Warned(str(exc)))
+        await context.call("GetAuthorizationToken", registry.host, transport.authorize)
         return context

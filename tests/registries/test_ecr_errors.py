@@ -158,6 +158,32 @@ def test_what_fails_on_this_side_has_its_class(
     assert type(raised(exc)) is kind
 
 
+ARN = "arn:aws:ecr:eu-west-1:111122223333:repository/app"
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("it says nothing", f"allow ecr:PutImage on {ARN} for this principal"),
+        (
+            f"User: u is not authorized to perform: ecr:TagResource on resource: {ARN}2 because",
+            f"allow ecr:TagResource on {ARN}2 for this principal",
+        ),
+    ],
+)
+def test_a_denial_says_which_action_on_what_must_be_allowed(message: str, advice: str) -> None:
+    assert advice in str(raised(answer("AccessDeniedException", message)))
+
+
+def test_a_denial_of_what_has_no_resource_says_so() -> None:
+    with (
+        pytest.raises(errors.AccessDeniedError) as caught,
+        translating("GetAuthorizationToken", registry="host"),
+    ):
+        raise answer("AccessDeniedException")
+    assert "allow ecr:GetAuthorizationToken on * for" in str(caught.value)
+
+
 @pytest.mark.parametrize("words", ["Signature expired: 2015", "Signature not yet current: 2115"])
 def test_a_wrong_clock_is_told_from_a_wrong_key(words: str) -> None:
     assert "set this machine's clock" in str(raised(answer("InvalidSignatureException", words)))

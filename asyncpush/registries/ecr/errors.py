@@ -28,6 +28,7 @@ from asyncpush.errors import (
     TransientError,
     UploadNotFoundError,
 )
+from asyncpush.plan.reference import parse_reference
 
 _LOGIN_ADVICE = (
     "check the environment, the profile (--profile) and aws sts get-caller-identity,"
@@ -35,7 +36,8 @@ _LOGIN_ADVICE = (
 )
 _CLOCK_ADVICE = "the signature is too old or too new; set this machine's clock"
 _DENIED_ADVICE = (
-    "allow ecr:{call} for this principal in its policy (and, across accounts, in the repository's)"
+    "allow {action} on {resource} for this principal (across accounts, in the repository's policy,"
+    " too); asyncpush iam prints the policies"
 )
 
 # Classes of error codes, with what to do: ECR's own (botocore's ecr model), and those that all AWS
@@ -117,6 +119,7 @@ _CREDENTIAL_CALLS = frozenset(
         "GetRoleCredentials",
     }
 )
+_DENIED = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+) on resource: (\S+)")
 _DIGESTS = re.compile(r"sha256:[a-f0-9]{64}")
 _Places = dict[str, Any]
 
@@ -166,7 +169,20 @@ def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryEr
         advice = _CLOCK_ADVICE
     if status >= 500:
         message = f"{message} (HTTP {status})"
-    return kind(message, advice=advice.format(call=call), **places)
+    if advice is _DENIED_ADVICE:
+        action, resource = _denied(call, where, message)
+        advice = advice.format(action=action, resource=resource)
+    return kind(message, advice=advice, **places)
+
+
+def _denied(call: str, where: _Places, message: str) -> tuple[str, str]:
+    """The action and the resource that a policy must allow."""
+    # A call may take a further action, which the message alone tells.
+    if told := _DENIED.search(message):
+        return told[1], told[2]
+    repository = where.get("repository")
+    arn = parse_reference(repository).repository.arn if repository else None
+    return f"ecr:{call}", arn or "*"
 
 
 def _by_status(call: str, code: str, status: int) -> tuple[type[RegistryError], str]:
