@@ -10,6 +10,7 @@ import click
 from asyncpush.errors import printable
 from asyncpush.report.document import Image, Report
 from asyncpush.report.file import read_report
+from asyncpush.report.findings import analyse
 from asyncpush.text import duration, plural, size
 
 _MOST_EXAMPLES = 3
@@ -35,6 +36,7 @@ def report(file: Path, *, failed: bool) -> None:
         return
     _print_sums(document)
     _print_failures(broken)
+    _print_findings(document)
     _print_slowest(document)
     for warning in document["warnings"]:
         click.echo(printable(f"warning: {warning}"))
@@ -80,6 +82,14 @@ def _print_failures(broken: list[Image]) -> None:
             click.echo(printable(f"  {image['reference']}: {why.rstrip('; ')}"))
         if len(images) > _MOST_EXAMPLES:
             click.echo(f"  and {len(images) - _MOST_EXAMPLES} more (--failed lists all)")
+
+
+def _print_findings(document: Report) -> None:
+    findings = analyse(document).findings
+    if findings:
+        click.echo("what took the time:")
+    for finding in findings:
+        click.echo(printable(f"  {finding.title} ({duration(finding.seconds)}): {finding.advice}"))
 
 
 def _print_slowest(document: Report) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 SCHEMA_VERSION = 1
@@ -12,6 +12,10 @@ SCHEMA_VERSION = 1
 
 ImageStates = Literal["pushed", "exists", "refused", "staged", "failed"]
 TagStates = Literal["moved", "moved-earlier", "unchanged", "returned", "not-moved"]
+
+
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+"""A moment, counted from the push's begin, or a duration."""
 
 
 class Error(TypedDict):
@@ -37,8 +41,8 @@ class Commit(TypedDict):
     digest: str
     tag: str | None
     existed: bool
-    ended: FiniteFloat
-    seconds: FiniteFloat
+    ended: Seconds
+    seconds: Seconds
 
 
 class ImageTimes(TypedDict, total=False):
@@ -48,8 +52,8 @@ class ImageTimes(TypedDict, total=False):
     have none of these.
     """
 
-    started: FiniteFloat
-    ended: FiniteFloat
+    started: Seconds
+    ended: Seconds
     blobs: list[NonNegativeInt]
     manifests: list[Commit]
 
@@ -64,7 +68,7 @@ class Image(ImageTimes):
     bytes_sent: int
     blobs_sent: int
     blobs_existing: int
-    seconds: FiniteFloat
+    seconds: Seconds
     error: Error | None
     tags: list[Tag]
 
@@ -84,13 +88,13 @@ class Blob(TypedDict):
     status: Literal["sent", "existed", "failed", "unfinished"]
     bytes_sent: int
     parts: int
-    started: FiniteFloat | None
-    seconds: FiniteFloat | None
+    started: Seconds | None
+    seconds: Seconds | None
     error: Error | None
-    waited: NotRequired[FiniteFloat]
-    slots: NotRequired[FiniteFloat]
-    sending: NotRequired[FiniteFloat]
-    stretches: NotRequired[list[tuple[FiniteFloat, FiniteFloat, int, int]]]
+    waited: NotRequired[Seconds]
+    slots: NotRequired[Seconds]
+    sending: NotRequired[Seconds]
+    stretches: NotRequired[list[tuple[Seconds, Seconds, int, int]]]
 
 
 class Call(TypedDict):
@@ -138,8 +142,8 @@ class CallSeries(TypedDict):
     calls: list[int]
     throttled: NotRequired[list[int]]
     failed: NotRequired[list[int]]
-    paced: NotRequired[list[FiniteFloat]]
-    delayed: NotRequired[list[FiniteFloat]]
+    paced: NotRequired[list[Seconds]]
+    delayed: NotRequired[list[Seconds]]
 
 
 class RegistrySeries(TypedDict):
@@ -157,8 +161,8 @@ class Timeline(TypedDict):
     ``tags_moving`` is when an atomic push began to move tags.
     """
 
-    width: FiniteFloat
-    tags_moving: NotRequired[FiniteFloat]
+    width: Annotated[float, Field(ge=0.001, le=1e9)]
+    tags_moving: NotRequired[Seconds]
     registries: dict[str, RegistrySeries]
 
 
@@ -173,7 +177,7 @@ class Report(TypedDict):
     atomic: bool
     started: str
     ended: str
-    seconds: FiniteFloat
+    seconds: Seconds
     totals: Totals
     environment: dict[str, str]
     options: dict[str, Any]

@@ -7,7 +7,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -110,7 +110,8 @@ def _head(job: str, recorder: Recorder, report: PushReport, options: PushOptions
         outcome = "nothing-to-do" if report.nothing_to_do else "pushed"
     if report.count(ImageStatus.STAGED):
         outcome = "failed"
-    ended = datetime.now(UTC)
+    seconds = recorder.seconds
+    ended = recorder.started + timedelta(seconds=seconds)
     return {
         "schema_version": SCHEMA_VERSION,
         "asyncpush": metadata.version("asyncpush"),
@@ -119,7 +120,7 @@ def _head(job: str, recorder: Recorder, report: PushReport, options: PushOptions
         "atomic": options.atomic,
         "started": recorder.started.isoformat(timespec="milliseconds"),
         "ended": ended.isoformat(timespec="milliseconds"),
-        "seconds": round((ended - recorder.started).total_seconds(), 3),
+        "seconds": round(seconds, 3),
         "totals": _totals(registries, report),
         "environment": _environment(),
         "options": _options(options),

@@ -23,6 +23,7 @@ from asyncpush.engine.events import (
     PartSent,
     TagsMoving,
     Warned,
+    host_of,
 )
 from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
 from asyncpush.report.document import (
@@ -105,31 +106,36 @@ class Recorder:
                 self._blob(event.repository, event.digest, event.size).existed = True
             case LayerStarted():
                 blob = self._blob(event.repository, event.digest, event.size)
-                blob.started, blob.ended, blob.error = self._now(), None, None
+                blob.started, blob.ended, blob.error = self.seconds, None, None
                 blob.waited = event.waited
             case PartSent():
                 self._send(event)
             case LayerComplete():
                 blob = self._blobs[event.repository, event.digest]
-                blob.complete, blob.ended = True, self._now()
+                blob.complete, blob.ended = True, self.seconds
             case LayerFailed():
                 # A file that cannot be opened fails before its upload starts.
                 blob = self._blob(event.repository, event.digest, event.size)
-                blob.error, blob.ended = event.error, self._now()
+                blob.error, blob.ended = event.error, self.seconds
             case ManifestCommitted():
                 self._commits.setdefault((event.repository, event.digest), []).append(
-                    _CommitRecord(event.tag, event.existed, self._now(), event.seconds)
+                    _CommitRecord(event.tag, event.existed, self.seconds, event.seconds)
                 )
             case ImageFinished() if event.result.reference in self._images:
-                self._images[event.result.reference].ended = self._now()
+                self._images[event.result.reference].ended = self.seconds
             case CallEnded():
                 self._call(event)
             case CallRetried():
                 self._series(event.repository, event.call, "delayed", amount=event.delay)
             case TagsMoving():
-                self._tags_moving = self._now()
+                self._tags_moving = self.seconds
             case Warned() if len(self.warnings) < _MOST_WARNINGS:
                 self.warnings.append(event.message)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._begin
 
     def blobs(self) -> list[tuple[str, BlobRecord]]:
         """Each blob's repository and record."""
@@ -166,13 +172,13 @@ class Recorder:
 
     def timeline(self) -> Timeline:
         """What went on over time, by registry."""
-        now = self._now()
+        now = self.seconds
         self._buckets.reach(now)
         flights = Buckets(self._buckets.width)
 
         def flew(repository: str, what: str, begin: float, end: float | None) -> None:
             end = now if end is None else end
-            flights.spread((_host(repository), what), begin, end, end - begin)
+            flights.spread((host_of(repository), what), begin, end, end - begin)
 
         for (repository, _), blob in self._blobs.items():
             if blob.started is not None:
@@ -186,7 +192,7 @@ class Recorder:
         for digest, size in event.blobs.items():
             blobs.append(self._blob(event.repository, digest, size).index)
         self._images[event.reference] = _ImageRecord(
-            event.repository, self._now(), blobs, tuple(event.manifests)
+            event.repository, self.seconds, blobs, tuple(event.manifests)
         )
 
     def _send(self, event: PartSent) -> None:
@@ -195,9 +201,9 @@ class Recorder:
         blob.sent += event.size
         blob.slots += event.waited
         blob.sending += event.seconds
-        now = self._now()
+        now = self.seconds
         begin = max(0.0, now - event.seconds)
-        self._buckets.spread((_host(event.repository), "bytes"), begin, now, event.size)
+        self._buckets.spread((host_of(event.repository), "bytes"), begin, now, event.size)
         if blob.stretches is None:
             if self._stretches >= MOST_STRETCHES:
                 return
@@ -217,7 +223,7 @@ class Recorder:
             self._series(event.repository, event.call, "failed")
 
     def _series(self, repository: str, *name: str, amount: float = 1.0) -> None:
-        self._buckets.add((_host(repository), *name), self._now(), amount)
+        self._buckets.add((host_of(repository), *name), self.seconds, amount)
 
     def _blob(self, repository: str, digest: str, size: int) -> BlobRecord:
         key = (repository, digest)
@@ -225,13 +231,6 @@ class Recorder:
         if blob is None:
             blob = self._blobs[key] = BlobRecord(len(self._blobs), size)
         return blob
-
-    def _now(self) -> float:
-        return time.monotonic() - self._begin
-
-
-def _host(repository: str) -> str:
-    return repository.partition("/")[0]
 
 
 def _document(repository: str, digest: str, blob: BlobRecord) -> Blob:

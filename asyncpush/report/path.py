@@ -1,0 +1,348 @@
+"""The critical path of a push: from its end back to its begin through what each step waited for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from asyncpush.engine.events import host_of
+from asyncpush.report.document import Blob, CallSeries, Image, Report
+
+StepKind = Literal["planning", "asking", "layer", "slot", "committing", "tags", "ending"]
+CauseKind = Literal[
+    "planning", "asking", "sending", "slots", "calls", "paced", "retries", "committing", "ending"
+]
+
+# Two moments that the engine's own work separates: an end, and the begin that waited for it.
+_NEAR = 0.25
+# Less than this is no wait for a slot.
+_WAIT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why time passed; ``call`` is the API's name where one call is the cause."""
+
+    kind: CauseKind
+    registry: str = ""
+    call: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the push waited for from ``begin`` to ``end``, in seconds since it began.
+
+    :param image: the image that it was for, by its place in the report.
+    :param blob: the blob that was uploaded, by its place in the report.
+    :param causes: the seconds of the step by their cause.
+    """
+
+    kind: StepKind
+    begin: float
+    end: float
+    image: int | None = None
+    blob: int | None = None
+    causes: dict[Cause, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Path:
+    """A critical path: its steps in the order of time, without gaps.
+
+    :param layer_slots: seconds, by registry, in which the path waited for a layer's slot.
+    :param image_slots: the same for an image's slot.
+    :param shared: blobs on the path that another image brought up, with the image that waited.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    layer_slots: dict[str, float] = field(default_factory=dict)
+    image_slots: dict[str, float] = field(default_factory=dict)
+    shared: dict[int, int] = field(default_factory=dict)
+
+    def causes(self) -> dict[Cause, float]:
+        """The seconds of all steps by their cause, the largest first."""
+        sums: defaultdict[Cause, float] = defaultdict(float)
+        for step in self.steps:
+            for cause, seconds in step.causes.items():
+                sums[cause] += seconds
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def critical_path(report: Report) -> Path:
+    """What a push waited for. It is empty where the report says nothing of images' times."""
+    walk = _Walk(report)
+    walk.run()
+    walk.path.steps.reverse()
+    return walk.path
+
+
+def option(report: Report, name: str) -> int | None:
+    """One of the push's options that are counts, where the report has it."""
+    value = report["options"].get(name)
+    return value if isinstance(value, int) and value > 0 else None
+
+
+class _Ends:
+    """Places in the report by the moments in which they ended, for one registry."""
+
+    def __init__(self, ends: Sequence[tuple[float, int]]) -> None:
+        ordered = sorted(ends)
+        self._times = [end for end, _ in ordered]
+        self._places = [place for _, place in ordered]
+
+    def near(self, moment: float) -> Iterator[int]:
+        """What ended near a moment, the nearest first."""
+        after = bisect_right(self._times, moment)
+        before = after - 1
+        while True:
+            early = moment - self._times[before] if before >= 0 else _NEAR
+            late = self._times[after] - moment if after < len(self._times) else _NEAR
+            if min(early, late) >= _NEAR:
+                return
+            if early <= late:
+                yield self._places[before]
+                before -= 1
+            else:
+                yield self._places[after]
+                after += 1
+
+
+class _Walk:
+    """One walk back through a report."""
+
+    def __init__(self, report: Report) -> None:
+        self.path = Path()
+        self._report = report
+        self._images: list[Image] = report["images"]
+        self._blobs: list[Blob] = report["blobs"]
+        self._visited: set[tuple[str, int]] = set()
+        self._brought: dict[int, int] = {}
+        timeline = report.get("timeline")
+        self._moving = timeline.get("tags_moving") if timeline is not None else None
+        images: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+        for place, image in sorted(
+            enumerate(self._images), key=lambda item: item[1].get("started", 0.0)
+        ):
+            if "started" in image and "ended" in image:
+                images[host_of(image["reference"])].append((self._slot_left(image), place))
+                for blob in image.get("blobs", ()):
+                    self._brought.setdefault(blob, place)
+        blobs: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+        for place, record in enumerate(self._blobs):
+            ended = _ended(record)
+            if ended is not None:
+                blobs[host_of(record["repository"])].append((ended, place))
+        self._image_ends = {host: _Ends(ends) for host, ends in images.items()}
+        self._blob_ends = {host: _Ends(ends) for host, ends in blobs.items()}
+        self._timed = [place for ends in images.values() for _, place in ends]
+
+    def run(self) -> None:
+        if not self._timed:
+            return
+        place = max(self._timed, key=lambda place: self._images[place]["ended"])
+        now = self._images[place]["ended"]
+        self._step("ending", now, max(now, self._report["seconds"]), {Cause("ending"): 1.0})
+        if self._moving is not None and self._moving < now:
+            self._tags(place, self._moving, now)
+            place = max(self._timed, key=lambda place: self._slot_left(self._images[place]))
+            now = self._moving
+        following: int | None = place
+        while following is not None:
+            following, now = self._image(following, now)
+        self._step("planning", 0.0, now, {Cause("planning"): 1.0})
+
+    def _slot_left(self, image: Image) -> float:
+        """When an image left its slot to the next: in an atomic push when it was staged."""
+        if self._moving is None or image["ended"] <= self._moving:
+            return image["ended"]
+        commits = image.get("manifests", ())
+        staged = (c["ended"] for c in commits if c["ended"] <= (self._moving or 0.0))
+        return max(staged, default=image["started"])
+
+    def _tags(self, place: int, moving: float, now: float) -> None:
+        """Step back over the second phase of an atomic push."""
+        host = host_of(self._images[place]["reference"])
+        causes = self._call(host, "PutImage", self._rounds(host, moving), moving, now, "committing")
+        self._step("tags", moving, now, causes, place)
+
+    def _rounds(self, host: str, moving: float) -> int:
+        """How many tags moved one after the other, images being in flight beside each other."""
+        tags = sum(
+            commit["ended"] > moving
+            for place in self._timed
+            if host_of(self._images[place]["reference"]) == host
+            for commit in self._images[place].get("manifests", ())
+        )
+        return -(-tags // (option(self._report, "images") or tags or 1))
+
+    def _image(self, place: int, now: float) -> tuple[int | None, float]:
+        """Step back over an image that left its slot now.
+
+        :return: the image that it had waited for, and when that one left its slot.
+        """
+        self._visited.add(("image", place))
+        image = self._images[place]
+        host = host_of(image["reference"])
+        blob = self._last_blob(image, now)
+        begun = [c["ended"] - c["seconds"] for c in image.get("manifests", ()) if c["ended"] <= now]
+        if blob is not None:
+            ready = min(now, _ended(self._blobs[blob]) or now)
+        else:
+            # Without a commit it failed before, and all of its time was that of questions.
+            ready = max(image["started"], min(begun, default=now))
+        causes = self._call(host, "PutImage", len(begun), ready, now, "committing")
+        self._step("committing", ready, now, causes, place)
+        now = ready
+        if blob is not None:
+            place, now = self._layers(place, blob, now)
+            image = self._images[place]
+        begin = min(now, image["started"])
+        causes = self._call(host, "BatchCheckLayerAvailability", 1, begin, now, "asking")
+        self._step("asking", begin, now, causes, place)
+        for other in self._image_ends[host].near(begin):
+            earlier = self._images[other]["started"] < begin - _WAIT
+            if earlier and ("image", other) not in self._visited:
+                # It had waited for its turn since the push's begin.
+                self.path.image_slots.setdefault(host, begin)
+                return other, begin
+        return None, begin
+
+    def _last_blob(self, image: Image, now: float) -> int | None:
+        """The blob that an image waited for last, if it waited for one."""
+        ended = [
+            (end, place)
+            for place in image.get("blobs", ())
+            if (end := _ended(self._blobs[place])) is not None
+            and image["started"] < end <= now + _NEAR
+            and ("blob", place) not in self._visited
+        ]
+        return max(ended)[1] if ended else None
+
+    def _layers(self, place: int, blob: int, now: float) -> tuple[int, float]:
+        """Step back over a blob and those whose slots it waited for; the image that began them."""
+        covered = now
+        while True:
+            self._visited.add(("blob", blob))
+            record = self._blobs[blob]
+            started = min(now, record["started"] or 0.0)
+            brought = self._brought.get(blob, place)
+            if brought != place:
+                self.path.shared.setdefault(blob, place)
+            place = brought
+            self._step("layer", started, now, self._upload(record, started, now), place, blob)
+            now = started
+            waited = record.get("waited", 0.0)
+            before = self._slot(record, place, now)
+            if waited > _WAIT:
+                host = host_of(record["repository"])
+                since = max(0.0, now - waited)
+                slots = self.path.layer_slots.get(host, 0.0)
+                self.path.layer_slots[host] = slots + max(0.0, min(covered, now) - since)
+                covered = min(covered, since)
+                if before is None:
+                    self._step("slot", since, now, {Cause("slots", host): 1.0}, place)
+                    return place, since
+            if before is None:
+                return place, now
+            blob = before
+
+    def _slot(self, record: Blob, place: int, now: float) -> int | None:
+        """The blob whose end let another begin: one of the same registry, or of the same image."""
+        waited = record.get("waited", 0.0) > _WAIT
+        own = self._images[place].get("blobs", ())
+        for other in self._blob_ends[host_of(record["repository"])].near(now):
+            free = ("blob", other) not in self._visited
+            earlier = (self._blobs[other]["started"] or 0.0) < now - _WAIT
+            if free and earlier and (waited or other in own):
+                return other
+        return None
+
+    def _upload(self, blob: Blob, begin: float, end: float) -> dict[Cause, float]:
+        """Why an upload took so long: shares of its time by cause."""
+        seconds = blob["seconds"] or 0.0
+        host = host_of(blob["repository"])
+        if seconds <= 0:
+            return {Cause("calls", host): 1.0}
+        sending, slots = blob.get("sending"), blob.get("slots", 0.0)
+        if sending is None:
+            return {Cause("sending", host): 1.0}
+        causes = {Cause("sending", host): sending, Cause("slots", host): slots}
+        gap = max(0.0, seconds - sending - slots)
+        calls = {
+            "InitiateLayerUpload": 1,
+            "UploadLayerPart": blob["parts"],
+            "CompleteLayerUpload": 1,
+        }
+        waits = {
+            cause: count * wait
+            for call, count in calls.items()
+            for cause, wait in self._waits(host, call, begin, end).items()
+        }
+        scale = min(1.0, gap / sum(waits.values())) if any(waits.values()) else 0.0
+        causes |= {cause: wait * scale for cause, wait in waits.items()}
+        causes[Cause("calls", host)] = gap - scale * sum(waits.values())
+        return causes
+
+    def _call(
+        self, host: str, call: str, count: int, begin: float, end: float, rest: CauseKind
+    ) -> dict[Cause, float]:
+        """Why so many calls, one after the other, took so long."""
+        causes: dict[Cause, float] = {}
+        left = end - begin
+        for cause, wait in self._waits(host, call, begin, end).items():
+            causes[cause] = min(left, wait * count)
+            left -= causes[cause]
+        causes[Cause(rest, host, call if rest == "committing" else "")] = max(0.0, left)
+        return causes
+
+    def _waits(self, host: str, call: str, begin: float, end: float) -> dict[Cause, float]:
+        """How long one call waited on average at that time: for its pace, and to be made again."""
+        timeline = self._report.get("timeline")
+        series = timeline["registries"].get(host) if timeline is not None else None
+        calls = series["calls"].get(call) if series is not None else None
+        if timeline is None or calls is None:
+            return {}
+        first, last = int(begin / timeline["width"]), int(end / timeline["width"]) + 1
+        tries, again = sum(calls["calls"][first:last]), 0.0
+        for what in ("throttled", "failed"):
+            again += _sum(calls, what, first, last)
+        made = max(1.0, tries - again)
+        if tries <= 0:
+            return {}
+        return {
+            Cause("paced", host, call): _sum(calls, "paced", first, last) / made,
+            Cause("retries", host, call): _sum(calls, "delayed", first, last) / made,
+        }
+
+    def _step(
+        self,
+        kind: StepKind,
+        begin: float,
+        end: float,
+        causes: dict[Cause, float],
+        image: int | None = None,
+        blob: int | None = None,
+    ) -> None:
+        """Note a step; its causes share its seconds as they stand to each other."""
+        seconds, total = end - begin, sum(causes.values())
+        if seconds <= 0:
+            return
+        shares = {c: s * seconds / total for c, s in causes.items() if s > 0} if total > 0 else {}
+        self.path.steps.append(Step(kind, begin, end, image, blob, shares))
+
+
+def _ended(blob: Blob) -> float | None:
+    started, seconds = blob["started"], blob["seconds"]
+    return None if started is None or seconds is None else started + seconds
+
+
+def _sum(
+    calls: CallSeries,
+    what: Literal["throttled", "failed", "paced", "delayed"],
+    first: int,
+    last: int,
+) -> float:
+    return sum(calls.get(what, ())[first:last])
