@@ -32,14 +32,15 @@ class Fault:
     """What a call is to meet; the members combine, ``delay`` comes first.
 
     ``delay`` is in seconds. ``code`` answers an error instead of acting. ``drop`` cuts the
-    connection before the call acts, or after it has acted, so that its answer is lost.
+    connection before the call acts, in the middle of a chunk that comes over ``/v2/``, or after
+    the call has acted, so that its answer is lost.
     """
 
     delay: float = 0
     code: str | None = None
     message: str = "Injected fault"
     status: int = 400
-    drop: Literal["before", "after"] | None = None
+    drop: Literal["before", "during", "after"] | None = None
 
     async def meet(self) -> None:
         """Wait, fail or cut the connection, as the fault says; to be called before acting.

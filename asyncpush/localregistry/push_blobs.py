@@ -188,10 +188,13 @@ async def _receive(
     """
     most = _MAX_BLOB - writer.session.size if length is None else length
     idle = call.services.options.body_timeout
+    is_cut = call.arrival.fault is not None and call.arrival.fault.drop == "during"
     try:
         async for piece in read_pieces(request, idle, most):
             call.record.layer_bytes += len(piece)
             writer.write(piece)
+            if is_cut and writer.received >= (length or 0) // 2:
+                raise ConnectionDroppedError
     except (ConnectionDroppedError, asyncio.CancelledError):
         if keep and writer.received:
             await writer.acknowledge(call, broken=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +24,14 @@ from asyncpush.localregistry import (
 Oci = aiohttp.ClientSession
 
 
-async def log_in(ecr: Any, server: RunningRegistry) -> Oci:
+async def log_in(ecr: Any, url: str) -> Oci:
     """A session that carries ECR's authorization token."""
     (data,) = (await ecr.get_authorization_token())["authorizationData"]
     headers = {"Authorization": f"Basic {data['authorizationToken']}"}
-    return aiohttp.ClientSession(server.url, headers=headers)
+    session = aiohttp.ClientSession(url, headers=headers)
+    # aiohttp repeats a PUT whose connection broke, as its own tests know how to prevent.
+    session._retry_connection = False
+    return session
 
 
 @contextlib.asynccontextmanager
@@ -42,7 +46,7 @@ async def serving(
     async with (
         LocalRegistry(root, keys, options).run() as server,
         connect(server, keys[0]) as ecr,
-        await log_in(ecr, server) as oci,
+        await log_in(ecr, server.url) as oci,
     ):
         yield server, ecr, oci
 
@@ -89,7 +93,7 @@ async def put_manifest(
     """Put a manifest."""
     return await oci.put(
         f"/v2/{name}/manifests/{reference}",
-        data=text.encode(),
+        data=io.BytesIO(text.encode()),
         headers={"Content-Type": media_type},
     )
 

@@ -179,13 +179,13 @@ async def test_mounting_needs_the_permission_to_read_the_source(tmp_path: Path) 
     async with serving(tmp_path, ECR, keys) as (server, ecr, _):
         await create(ecr)
         await push_image(ecr, "1")
-        async with connect(server, may_not) as client, await log_in(client, server) as oci:
+        async with connect(server, may_not) as client, await log_in(client, server.url) as oci:
             assert await mount(oci) == 202
             assert refusals(server) == ["no permission"]
             assert await finish(oci, await start(oci, OTHER), sha256(b"own"), b"own") == 201
-        async with connect(server, may) as client, await log_in(client, server) as oci:
+        async with connect(server, may) as client, await log_in(client, server.url) as oci:
             assert await mount(oci) == 201
-        async with connect(server, no_push) as client, await log_in(client, server) as oci:
+        async with connect(server, no_push) as client, await log_in(client, server.url) as oci:
             assert await mount(oci) == 403
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from oci_driver import error_of, log_in
 from registry_driver import (
     ACCOUNT,
     CONFIG_TYPE,
@@ -41,23 +42,11 @@ pytestmark = pytest.mark.anyio
 DATA = bytes(range(256))
 
 
-async def log_in(ecr: Any, server: RunningRegistry) -> aiohttp.ClientSession:
-    (data,) = (await ecr.get_authorization_token())["authorizationData"]
-    headers = {"Authorization": f"Basic {data['authorizationToken']}"}
-    return aiohttp.ClientSession(server.url, headers=headers)
-
-
 @pytest.fixture
 async def oci(registry: RunningRegistry, ecr: Any) -> AsyncIterator[aiohttp.ClientSession]:
     """A session with a token."""
-    async with await log_in(ecr, registry) as session:
+    async with await log_in(ecr, registry.url) as session:
         yield session
-
-
-async def error_of(response: aiohttp.ClientResponse) -> tuple[int, str]:
-    (error,) = (await response.json())["errors"]
-    assert error["message"]
-    return response.status, error["code"]
 
 
 async def test_ping_says_who_may_come_in(
@@ -189,7 +178,7 @@ async def test_policy_decides_what_is_pulled(tmp_path: Path) -> None:
         async with connect(server) as ecr:
             await ecr.create_repository(repositoryName=NAME)
             await push_image(ecr, "1", "v1")
-        async with connect(server, reader) as ecr, await log_in(ecr, server) as oci:
+        async with connect(server, reader) as ecr, await log_in(ecr, server.url) as oci:
             async with oci.get(f"/v2/{NAME}/manifests/v1") as response:
                 assert response.status == 200
             for path in (f"{NAME}/blobs/{sha256(b'layer of 1')}", f"{NAME}/tags/list", "_catalog"):
@@ -251,7 +240,7 @@ async def test_password_is_in_no_log(tmp_path: Path, caplog: pytest.LogCaptureFi
     async with (
         LocalRegistry(tmp_path / "root", options=options).run() as server,
         connect(server) as ecr,
-        await log_in(ecr, server) as oci,
+        await log_in(ecr, server.url) as oci,
     ):
         header = str(oci.headers["Authorization"])
         async with oci.get("/v2/") as response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +13,15 @@ import aiohttp
 import anyio
 import pytest
 from oci_driver import Oci, error_of, finish, log_in, patch, push_blob, serving, start
-from registry_driver import NAME, put_part, sha256, upload
+from registry_driver import NAME, SMALL_PARTS, put_part, sha256, upload
 
-from asyncpush.localregistry import PLAIN_REGISTRY, DistributionOptions, RunningRegistry
+from asyncpush.localregistry import (
+    PLAIN_REGISTRY,
+    CallInfo,
+    DistributionOptions,
+    Fault,
+    RunningRegistry,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +32,7 @@ BY_THE_BOOK = DistributionOptions(patch_status=202, stale_range=False)
 @pytest.fixture
 async def oci(registry: RunningRegistry, ecr: Any) -> AsyncIterator[Oci]:
     """A session with a token."""
-    async with await log_in(ecr, registry) as session:
+    async with await log_in(ecr, registry.url) as session:
         yield session
 
 
@@ -244,7 +251,7 @@ async def test_range_of_a_chunks_answer_stays_at_the_first_chunk_as_in_ecr(
 async def test_locations_may_be_absolute(tmp_path: Path) -> None:
     async with serving(tmp_path, DistributionOptions(absolute_locations=True)) as (server, ecr, _):
         await ecr.create_repository(repositoryName=NAME)
-        async with await log_in(ecr, server) as client, aiohttp.ClientSession() as oci:
+        async with await log_in(ecr, server.url) as client, aiohttp.ClientSession() as oci:
             oci.headers.update(client.headers)
             headers = {"Host": "registry.example:1234"}
             address = f"{server.url}/v2/{NAME}/blobs/uploads/"
@@ -305,3 +312,35 @@ async def test_what_arrived_of_a_broken_chunk_counts(
     assert await finish(oci, where, sha256(DATA), DATA[24:], Content_Range="24-63") == 201
     assert registry.calls.counters.layer_bytes_acknowledged == 64
     assert await content(oci, sha256(DATA)) == DATA
+
+
+def cutting(*actions: str) -> Callable[[CallInfo], Fault | None]:
+    """Cuts the first call of each action in the middle of its body."""
+
+    def fault(call: CallInfo) -> Fault | None:
+        return Fault(drop="during") if call.action in actions and call.number == 1 else None
+
+    return fault
+
+
+async def test_broken_last_chunk_counts_only_if_it_said_where_it_belongs(tmp_path: Path) -> None:
+    options = replace(SMALL_PARTS, faults=cutting("v2.PutUpload", "v2.PutBlob"))
+    data = bytes(200_000)
+    async with serving(tmp_path, options=options) as (server, ecr, oci):
+        await ecr.create_repository(repositoryName=NAME)
+        where = await start(oci, NAME)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await finish(oci, where, sha256(data), data)
+        async with oci.get(where) as response:
+            assert response.headers["Range"] == "0-0"
+        server.calls.clear()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await finish(oci, where, sha256(data), data, Content_Range="0-199999")
+        (call,) = server.calls.of("v2.PutUpload")
+        kept = call.acknowledged_bytes
+        assert 100_000 <= kept < 200_000
+        headers = {"Content_Range": f"{kept}-199999"}
+        assert await finish(oci, where, sha256(data), data[kept:], **headers) == 201
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await oci.post(f"/v2/{NAME}/blobs/uploads/?digest={sha256(b'x')}", data=b"x")
+    assert list((tmp_path / "uploads").iterdir()) == []

@@ -15,7 +15,9 @@ from typing import Any
 
 import anyio
 import pytest
+from aiohttp import ClientError
 from botocore.exceptions import EndpointConnectionError, HTTPClientError
+from oci_driver import finish, log_in, patch, start
 from registry_driver import (
     NAME,
     SMALL_PARTS,
@@ -139,6 +141,37 @@ async def test_kill_in_the_middle_of_everything_keeps_the_books_right(tmp_path: 
     for path in (tmp_path / "blobs" / "sha256").iterdir():
         assert path.read_bytes() == known[path.name]
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_chunk_in_which_the_server_is_killed_is_sent_again(tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(1 << 20)
+    first, second = 1 << 18, 1 << 19
+    async with killed(tmp_path) as (ecr, process):
+        await ecr.create_repository(repositoryName=NAME)
+        async with await log_in(ecr, ecr.meta.endpoint_url) as oci:
+            where = await start(oci, NAME)
+            await patch(oci, where, data[:first], Content_Range=f"0-{first - 1}")
+
+            async def half() -> AsyncIterator[bytes]:
+                yield data[first:second]
+                path = tmp_path / "uploads" / where.rpartition("/")[2]
+                while path.stat().st_size < second:
+                    await anyio.sleep(0.01)
+                process.kill()
+                await anyio.sleep_forever()
+
+            with anyio.fail_after(20), pytest.raises(ClientError):
+                await patch(oci, where, half())
+    async with (
+        LocalRegistry(tmp_path, options=SMALL_PARTS).run() as server,
+        connect(server) as ecr,
+        await log_in(ecr, server.url) as oci,
+    ):
+        async with oci.get(where) as response:
+            assert response.headers["Range"] == f"0-{first - 1}"
+        last = {"Content_Range": f"{first}-{len(data) - 1}"}
+        assert await finish(oci, where, sha256(data), data[first:], **last) == 201
+        assert await available(ecr, sha256(data))
 
 
 async def available(ecr: Any, digest: str) -> bool:
