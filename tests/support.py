@@ -41,6 +41,10 @@ PUSH_ACTIONS = {
 }
 
 
+# bcrypt of "secret", made once with htpasswd -nbB.
+HTPASSWD = "user:$2b$05$TxQSCyfLv/vIHhkc46jFyOxhqoO6y0ZREKJpvMzZNISHIeOJ6ITgG\n"
+
+
 def require_program(name: str) -> str:
     """A program from Debian's packages: in CI it must be there, elsewhere its test is skipped."""
     path = shutil.which(name)

@@ -81,7 +81,7 @@ from asyncpush.localregistry.distribution_options import Authentication, Mountin
 )
 @click.option(
     "--bearer-lifetime",
-    type=click.FloatRange(0, min_open=True),
+    type=click.IntRange(1),
     default=300,
     show_default=True,
     metavar="SECONDS",
@@ -122,7 +122,7 @@ def serve(
     anonymous_pull: bool,
     plain: bool,
     auth: Authentication,
-    bearer_lifetime: float,
+    bearer_lifetime: int,
     mounting: Mounting | None,
     blob_mounting: bool,
     cut_missing: bool,

@@ -20,8 +20,8 @@ class DistributionOptions:
     """``basic`` takes the authorization token with every call; ``bearer`` sends callers to the
     token service at ``/token``, which takes that token, or an access key's id and secret."""
 
-    bearer_lifetime: float = 300
-    """Seconds that a token of the token service lives."""
+    bearer_lifetime: int = 300
+    """Seconds that a token of the token service lives; clients read them as a whole number."""
 
     anonymous_pull: bool = False
     """Whether it may be read without credentials."""

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from aiohttp import web
-from support import asyncpush, docker_registry_at, environment, error_lines
+from support import HTPASSWD, asyncpush, docker_registry_at, environment, error_lines
 
 from asyncpush.oci import mediatypes
 from asyncpush.oci.digest import compute
@@ -28,8 +28,6 @@ from asyncpush.oci.layout import Layout
 from asyncpush.oci.writer import LayoutWriter
 
 MIB = 1024 * 1024
-# bcrypt of "secret", made once with htpasswd -nbB.
-HTPASSWD = "user:$2b$05$TxQSCyfLv/vIHhkc46jFyOxhqoO6y0ZREKJpvMzZNISHIeOJ6ITgG\n"
 
 
 def env_with(folder: Path | None = None, **variables: str) -> dict[str, str]:
@@ -48,23 +46,6 @@ def tags_at(address: str, repository: str, layout: Path, **headers: str) -> None
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert compute(answer.read()) == entry.digest
-
-
-def test_every_entry_goes_to_docker_registry_and_the_second_push_sends_nothing(
-    docker_registry: str, sample: Path
-) -> None:
-    target = f"docker://{docker_registry}/team/sample"
-    done = asyncpush("push", sample, target, "--json", env=env_with())
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["counts"]["pushed"] == 15
-    tags_at(docker_registry, "team/sample", sample)
-
-    done = asyncpush("push", sample, target, "--json", env=env_with())
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["counts"]["exists"] == 15
-    assert report["bytes_sent"] == 0
 
 
 def test_atomic_pushes_take_other_registries_too(docker_registry: str, sample: Path) -> None:
@@ -135,17 +116,6 @@ def docker_config(folder: Path, content: dict[str, object]) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(content))
     return folder
-
-
-def test_basic_authentication_from_dockers_configuration(
-    locked: str, sample: Path, tmp_path: Path
-) -> None:
-    auth = base64.b64encode(b"user:secret").decode()
-    config = docker_config(tmp_path / "docker", {"auths": {locked: {"auth": auth}}})
-    target = f"docker://{locked}/team/basic"
-    done = asyncpush("push", sample, target, env=env_with(config))
-    assert done.returncode == 0, done.stderr
-    tags_at(locked, "team/basic", sample, Authorization=f"Basic {auth}")
 
 
 def test_credential_helpers_and_containers_auth_files(
