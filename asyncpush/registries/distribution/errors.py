@@ -28,6 +28,9 @@ from asyncpush.errors import (
 
 _MOST_ERROR_BYTES = 64 * 1024
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
+# ECR's wording (apple/containerization 790, dotnet/sdk-container-builds 424).
+_EXPECTED_FIRST_BYTE = re.compile(r"First byte of the layer part is [0-9]+ instead of ([0-9]+)")
+_WRONG_DIGEST = "layer digests match"
 _REPOSITORY_ADVICE = "create the repository first, and check the target's name"
 _KINDS: dict[str, tuple[type[RegistryError], str]] = {
     "NAME_UNKNOWN": (RepositoryNotFoundError, _REPOSITORY_ADVICE),
@@ -69,12 +72,14 @@ async def error_of(
     }
     message = message or f"the registry answered HTTP {status}"
     if status == 416:
-        last = last_of(response)
+        last = _last_of_refusal(response, message)
         return PartOutOfOrderError(message, last_valid_byte=last, advice="push again", **where)
     if code == "TAG_INVALID" and "immutable" in message:
         return TagConflictError(
             message, advice="push under a new tag, or delete the old image if it may go", **where
         )
+    if code == "BLOB_UPLOAD_INVALID" and _WRONG_DIGEST in message:
+        code = "DIGEST_INVALID"
     kind, advice = _KINDS.get(code) or _by_status(status, call)
     error = kind(message, advice=advice, **where)
     if isinstance(error, TransientError):
@@ -114,6 +119,19 @@ def last_of(response: aiohttp.ClientResponse) -> int | None:
     """Offset of the last byte of an upload that an answer tells (header Range), None for none."""
     found = _RANGE.fullmatch(response.headers.get("Range", ""))
     return int(found[1]) if found else None
+
+
+def _last_of_refusal(response: aiohttp.ClientResponse, message: str) -> int | None:
+    """Offset of the last byte that a registry has which wants another chunk, -1 for nothing.
+
+    ECR's message is worth more than its Range, which tells the end of an earlier chunk
+    (aws/containers-roadmap 2831). ``0-0`` is what docker's registry says of an empty upload.
+    """
+    found = _EXPECTED_FIRST_BYTE.search(message)
+    if found:
+        return int(found[1]) - 1
+    last = last_of(response)
+    return -1 if last == 0 else last
 
 
 def lost(exc: Exception, call: str, **where: Any) -> RegistryError:

@@ -14,6 +14,7 @@ import anyio.to_thread
 from yarl import URL
 
 from asyncpush.errors import (
+    AccessDeniedError,
     AsyncpushError,
     ManifestExistsError,
     ManifestsNotFoundError,
@@ -205,7 +206,7 @@ class DistributionTransport:
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
         where: dict[str, Any] = {**self._where(repository), "digest": digest, "tag": tag}
-        if await self._digest_of(repository, tag or digest) == digest:
+        if await self._has(repository, tag or digest, digest):
             raise ManifestExistsError("the registry has this manifest", **where)
         url = self._url(repository, "manifests", tag or digest)
         headers = {"Content-Type": media_type}
@@ -269,6 +270,14 @@ class DistributionTransport:
             if answer.status != 200:
                 raise await error_of(answer, "GET blob", **where)
             yield pieces_of(answer)
+
+    async def _has(self, repository: str, reference: str, digest: Digest) -> bool:
+        """Whether a reference leads to a manifest, as far as the caller may know: in ECR that takes
+        BatchGetImage, which pushing does not."""
+        try:
+            return await self._digest_of(repository, reference) == digest
+        except AccessDeniedError:
+            return False
 
     async def _digest_of(self, repository: str, reference: str) -> Digest | None:
         url = self._url(repository, "manifests", reference)
