@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +21,6 @@ from support import HTPASSWD, asyncpush, docker_registry_at, environment, error_
 from asyncpush.oci import mediatypes
 from asyncpush.oci.digest import compute
 from asyncpush.oci.layout import Layout
-from asyncpush.oci.writer import LayoutWriter
 
 MIB = 1024 * 1024
 
@@ -254,55 +249,6 @@ async def test_bearer_tokens_are_fetched_by_scope_and_renewed(
     if lifetime == 300:
         assert len(scopes) == 1
     tags_at(docker_registry, f"bearer/app{lifetime}", sample)
-
-
-def test_a_large_layer_goes_in_chunks_and_a_killed_push_is_completed(
-    docker_registry: str, tmp_path: Path
-) -> None:
-    writer = LayoutWriter(tmp_path / "layout")
-    layers = [writer.blob(os.urandom(150 * MIB), mediatypes.OCI_LAYER) for _ in range(2)]
-    writer.entry(writer.image(layers), "v1")
-    layout = writer.close()
-    target = f"docker://{docker_registry}/team/large"
-    command = [sys.executable, "-m", "asyncpush", "push", str(layout), target]
-    process = subprocess.Popen(
-        command, env=env_with(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    timer = threading.Timer(1.1, process.send_signal, [signal.SIGKILL])
-    timer.start()
-    process.wait()
-    timer.join()
-    done = asyncpush("push", layout, target, env=env_with())
-    assert done.returncode == 0, done.stderr
-    tags_at(docker_registry, "team/large", layout)
-
-
-def test_plain_http_off_this_machine_is_spoken_when_asked_for(
-    docker_registry: str, sample: Path, tmp_path: Path
-) -> None:
-    # This address leads here as well, and does not say so.
-    host = f"0.0.0.0:{docker_registry.rpartition(':')[2]}"
-    push = ["push", f"{sample}:service-01", f"docker://{host}/plain/app"]
-    done = asyncpush(*push, "--attempts", "1", env=env_with())
-    (line,) = error_lines(done)
-    assert "no TLS connection" in line
-    assert "--plain-http" in line
-    done = asyncpush(*push, "--plain-http", "--verify", env=env_with())
-    assert done.returncode == 0, done.stderr
-    job = tmp_path / "job.yaml"
-    job.write_text(
-        json.dumps(
-            {
-                "version": 1,
-                "registries": [{"hosts": [f"docker://{host}"], "plain_http": True}],
-                "sources": [{"layouts": str(sample)}],
-                "targets": [{"repository": "plain/job"}],
-            }
-        )
-    )
-    done = asyncpush("run", job, env=env_with())
-    assert done.returncode == 0, done.stderr
-    tags_at(docker_registry, "plain/job", sample)
 
 
 def test_nobody_at_the_address_is_one_clear_error(sample: Path) -> None:
