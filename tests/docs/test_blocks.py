@@ -27,7 +27,9 @@ from asyncpush.job.load import load_job
 SECONDS = 120
 """What a block may take; it takes two or three where nothing else runs."""
 
-PAGES = [page for page in pages() if any(b.language != "text" for b in blocks_of(page))]
+PAGES = [
+    page for page in pages() if any(b.language != "text" and not b.excuse for b in blocks_of(page))
+]
 JOB = next(b.text for b in blocks_of(ROOT / "README.md") if b.file == "job.yaml")
 SETTINGS = {"build": "42"}
 
@@ -85,7 +87,7 @@ def run_page(page: Path, folder: Path) -> None:
                     shell.take(block)
         finally:
             shell.end()
-        if page.name == "README.md":
+        if page == ROOT / "README.md":
             _check_readme(reader)
 
 
@@ -117,7 +119,8 @@ class Shell:
         text = self._here(block.text)
         if block.file and block.file.startswith("examples/"):
             assert block.text == (ROOT / block.file).read_text(), f"{block}: not as in {block.file}"
-        elif block.file:
+            return  # test_examples has it
+        if block.file:
             path = self._reader.folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

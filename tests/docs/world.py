@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
+import io
+import json
 import os
 import re
 import sys
@@ -20,6 +23,7 @@ ACCOUNTS = ("111122223333", "444455556666", "777788889999")
 REGIONS = ("eu-central-1", "us-east-1")
 REPOSITORIES = ("team/app", "team/db", "team/web", "mirror/alpine")
 SECRET = "secret-of-the-documentation"
+WEB_IDENTITY = "token-of-a-pipeline"
 _TOKEN = "token-of-an-assumed-role"
 
 
@@ -60,6 +64,7 @@ class World:
             layout = self.folder / "layouts" / "app"
             for part in sorted(layout.rglob("*")):
                 archive.add(part, part.relative_to(layout), recursive=False)
+        write_docker_archive(self.folder / "saved.tar", "web:v1")
 
 
 def write_layout(root: Path, names: tuple[str, ...]) -> None:
@@ -75,6 +80,26 @@ def write_layout(root: Path, names: tuple[str, ...]) -> None:
             platforms.append({**image, "platform": platform})
         writer.entry(writer.index(platforms), name)
     writer.close()
+
+
+def write_docker_archive(path: Path, name: str) -> None:
+    """What ``docker save`` wrote before Docker 25."""
+    layer = io.BytesIO()
+    tarfile.open(fileobj=layer, mode="w").close()
+    diff_id = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
+    rootfs = {"type": "layers", "diff_ids": [diff_id]}
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}
+    listed = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    files = {
+        "config.json": json.dumps(config).encode(),
+        "layer.tar": layer.getvalue(),
+        "manifest.json": json.dumps(listed).encode(),
+    }
+    with tarfile.open(path, "w") as archive:
+        for member, data in files.items():
+            header = tarfile.TarInfo(member)
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
 
 
 @contextmanager
@@ -108,16 +133,20 @@ def _sts() -> Iterator[str]:
 class _Sts(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        if form["Action"] != ["AssumeRole"]:
+        (action,) = form["Action"]
+        if action not in ("AssumeRole", "AssumeRoleWithWebIdentity"):
             self.send_error(501)
+            return
+        if action == "AssumeRoleWithWebIdentity" and form["WebIdentityToken"] != [WEB_IDENTITY]:
+            self.send_error(403)
             return
         account = form["RoleArn"][0].split(":")[4]
         body = (
-            "<AssumeRoleResponse><AssumeRoleResult><Credentials>"
+            f"<{action}Response><{action}Result><Credentials>"
             f"<AccessKeyId>ASIAROLE{account}</AccessKeyId>"
             f"<SecretAccessKey>{SECRET}</SecretAccessKey><SessionToken>{_TOKEN}</SessionToken>"
             "<Expiration>2099-01-01T00:00:00Z</Expiration>"
-            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+            f"</Credentials></{action}Result></{action}Response>"
         ).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/xml")
