@@ -102,6 +102,14 @@ from asyncpush.localregistry.distribution_options import Authentication, Mountin
     help="Cut the connection of a push to a missing repository, as ECR has done.",
 )
 @click.option(
+    "--replication-delay",
+    type=click.FloatRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long after a push its replication begins.",
+)
+@click.option(
     "--log",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -126,6 +134,7 @@ def serve(
     mounting: Mounting | None,
     blob_mounting: bool,
     cut_missing: bool,
+    replication_delay: float,
     log: Path | None,
 ) -> None:
     """Run the local registry: a strict stand-in for Amazon ECR on 127.0.0.1.
@@ -148,6 +157,7 @@ def serve(
                 blob_mounting=blob_mounting,
                 missing_repository="cut" if cut_missing else "answer",
             ),
+            replication_delay=replication_delay,
             default_registry=Registry(keys[0].account, region),
             call_log=log,
         )

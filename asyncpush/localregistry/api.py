@@ -16,6 +16,8 @@ from asyncpush.localregistry import (
     operations_policies,
     operations_put_image,
     operations_registry,
+    operations_registry_policy,
+    operations_replication,
     operations_repositories,
 )
 from asyncpush.localregistry.call import Arrival, Call, Services, addressed_registry
@@ -52,6 +54,12 @@ _OPERATIONS: dict[str, Operation] = {
     "DeleteRepositoryPolicy": operations_policies.delete,
     "PutAccountSetting": operations_account.put,
     "GetAccountSetting": operations_account.get,
+    "DescribeRegistry": operations_replication.describe_registry,
+    "PutReplicationConfiguration": operations_replication.put_configuration,
+    "DescribeImageReplicationStatus": operations_replication.image_status,
+    "PutRegistryPolicy": operations_registry_policy.put,
+    "GetRegistryPolicy": operations_registry_policy.get,
+    "DeleteRegistryPolicy": operations_registry_policy.delete,
 }
 _UNKNOWN = "UnknownOperation"
 

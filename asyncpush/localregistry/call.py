@@ -16,6 +16,7 @@ from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import Params
 from asyncpush.localregistry.policy import Decision, Policy, ResourcePolicy
 from asyncpush.localregistry.rates import RateLimits
+from asyncpush.localregistry.replicator import Replicator
 from asyncpush.localregistry.repositories import get_repository
 from asyncpush.localregistry.repository_policies import RepositoryPolicies
 from asyncpush.localregistry.store import Database, Store
@@ -36,6 +37,7 @@ class Services:
     tokens: TokenSigner
     calls: CallLog
     rates: RateLimits
+    replicator: Replicator
     url: Callable[[], str]
 
 

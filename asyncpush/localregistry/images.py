@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asyncpush.localregistry.errors import ApiError
 from asyncpush.localregistry.repositories import Repository
@@ -23,6 +23,10 @@ class Image:
     pushed: float
     children: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
+
+    def arrived(self, now: float, children: tuple[str, ...], blobs: tuple[str, ...]) -> Image:
+        """The same image as it comes into another repository."""
+        return replace(self, pushed=now, children=children, blobs=blobs)
 
 
 def get_image(db: sqlite3.Connection, repository: Repository, digest: str) -> Image | None:
@@ -180,6 +184,23 @@ def parents_of(db: sqlite3.Connection, repository: Repository, digest: str) -> l
         "SELECT parent FROM children WHERE repository=? AND child=?", (repository.id, digest)
     )
     return [row["parent"] for row in rows]
+
+
+def children_of(db: sqlite3.Connection, repository: Repository, digest: str) -> tuple[str, ...]:
+    """Digests of the images that an index names."""
+    rows = db.execute(
+        "SELECT child FROM children WHERE repository=? AND parent=?", (repository.id, digest)
+    )
+    return tuple(row["child"] for row in rows)
+
+
+def blobs_of(db: sqlite3.Connection, repository: Repository, digest: str) -> tuple[str, ...]:
+    """Digests of the blobs that a manifest names, foreign ones left out."""
+    rows = db.execute(
+        "SELECT digest FROM manifest_blobs WHERE repository=? AND manifest=?",
+        (repository.id, digest),
+    )
+    return tuple(row["digest"] for row in rows)
 
 
 def is_referenced(db: sqlite3.Connection, repository: Repository, blob: str) -> bool:

@@ -17,6 +17,8 @@ from asyncpush.localregistry.errors import (
 )
 from asyncpush.localregistry.identity import Registry
 from asyncpush.localregistry.images import Image, get_image, put_image
+from asyncpush.localregistry.registries import get_replication, replicates_to
+from asyncpush.localregistry.replications import add_replication
 from asyncpush.localregistry.repositories import Repository, get_repository, layer_sizes
 from asyncpush.localregistry.store import Database
 from asyncpush.oci import mediatypes
@@ -78,7 +80,7 @@ async def commit(
     """
     now = call.services.options.clock()
 
-    def work(db: Database) -> tuple[Repository, Image]:
+    def work(db: Database) -> tuple[Repository, Image, list[Registry]]:
         with db.transaction() as connection:
             repository = find(connection, call.registry, name)
             if isinstance(candidate.manifest, ImageManifest):
@@ -87,9 +89,15 @@ async def commit(
                 size = _check_children(connection, repository, candidate.manifest)
             image = _to_image(candidate, size, now)
             put_image(connection, repository, image, tag)
-        return repository, image
+            destinations = replicates_to(get_replication(connection, call.registry), name)
+            for destination in destinations:
+                add_replication(connection, repository, image.digest, tag, destination, now)
+        return repository, image, destinations
 
-    return await call.services.store.run(work)
+    repository, image, destinations = await call.services.store.run(work)
+    if destinations:
+        call.services.replicator.wake()
+    return repository, image
 
 
 def _read_manifest(body: bytes, media_type: str | None) -> Manifest:

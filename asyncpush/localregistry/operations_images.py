@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 from asyncpush.localregistry.call import Call
@@ -39,7 +40,7 @@ class _NoImageError(Exception):
 async def batch_get(call: Call, params: Params) -> dict[str, Any]:
     """BatchGetImage."""
     name = params.repository()
-    ids = [_read_id(value) for value in params.required_items("imageIds", dict, 100)]
+    ids = [read_id(value) for value in params.required_items("imageIds", dict, 100)]
     accepted = params.items("acceptedMediaTypes", str, 100)
     call.authorize("BatchGetImage", name)
 
@@ -66,7 +67,7 @@ async def describe(call: Call, params: Params) -> dict[str, Any]:
     """DescribeImages, of all images page by page, or of those that are named."""
     name = params.repository()
     values = params.items("imageIds", dict, 100)
-    ids = None if values is None else [_read_id(value) for value in values]
+    ids = None if values is None else [read_id(value) for value in values]
     limit, tagged = page_size(params), _tag_filter(params)
     (after,) = read_token(params, 1)
     call.authorize("DescribeImages", name)
@@ -79,7 +80,7 @@ async def describe(call: Call, params: Params) -> dict[str, Any]:
                 found = list_images(connection, repository, after, limit + 1, tagged=tagged)
                 found, token = cut_page(found, limit, lambda image: (image.digest,))
             else:
-                found = [_find_or_raise(connection, repository, i) for i in ids]
+                found = [find_or_raise(connection, repository, i) for i in ids]
             details = [_detail(connection, repository, image) for image in found]
         return {"imageDetails": details, **token}
 
@@ -107,7 +108,7 @@ async def list_ids(call: Call, params: Params) -> dict[str, Any]:
 async def batch_delete(call: Call, params: Params) -> dict[str, Any]:
     """BatchDeleteImage: a tag alone removes the tag, and the image with its last tag."""
     name = params.repository()
-    ids = [_read_id(value) for value in params.required_items("imageIds", dict, 100)]
+    ids = [read_id(value) for value in params.required_items("imageIds", dict, 100)]
     call.authorize("BatchDeleteImage", name)
 
     def work(db: Database) -> dict[str, Any]:
@@ -135,7 +136,8 @@ def image_document(repository: Repository, image: Image, image_id: ImageId) -> d
     }
 
 
-def _read_id(value: dict[str, Any]) -> ImageId:
+def read_id(value: Mapping[str, Any]) -> ImageId:
+    """The digest, the tag, or both, that an image is meant by."""
     params = Params(value)
     pairs = ((name, params.optional_text(name)) for name in ("imageDigest", "imageTag"))
     return {name: text for name, text in pairs if text is not None}
@@ -170,7 +172,11 @@ def _find(db: sqlite3.Connection, repository: Repository, image_id: ImageId) -> 
     return image
 
 
-def _find_or_raise(db: sqlite3.Connection, repository: Repository, image_id: ImageId) -> Image:
+def find_or_raise(db: sqlite3.Connection, repository: Repository, image_id: ImageId) -> Image:
+    """The image that is meant.
+
+    :raises ApiError: ImageNotFoundException, or InvalidParameterException if none can be meant.
+    """
     try:
         return _find(db, repository, image_id)
     except _NoImageError as exc:

@@ -62,6 +62,9 @@ class LocalRegistryOptions:
     distribution: DistributionOptions = field(default_factory=DistributionOptions)
     """How ``/v2/`` behaves."""
 
+    replication_delay: float = 0
+    """Seconds from a push until its replication begins."""
+
     default_registry: Registry = DEFAULT_REGISTRY
     """What ``/v2/`` means where credentials do not tell the Region, or there are none, unless the
     Host header has the form of an ECR host."""
@@ -92,6 +95,12 @@ class LocalRegistryOptions:
         for action, rate in self.rates.items():
             if rate <= 0:
                 raise ValueError(f"rates: {action}: {rate!r} is not above 0")
-        for name in ("max_clock_skew", "body_timeout", "shutdown_timeout", "max_call_records"):
+        for name in (
+            "max_clock_skew",
+            "body_timeout",
+            "shutdown_timeout",
+            "replication_delay",
+            "max_call_records",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is below 0")

@@ -98,21 +98,21 @@ class Params:
             raise constraint(name, f"must satisfy enum value set: [{', '.join(choices)}]")
         return value
 
-    def items(self, name: str, kind: type, most: int) -> list[Any] | None:
-        """A list of 1 to ``most`` values of one JSON type, or ``None``."""
+    def items(self, name: str, kind: type, most: int, least: int = 1) -> list[Any] | None:
+        """A list of ``least`` to ``most`` values of one JSON type, or ``None``."""
         values = self._typed(name, list, "a list")
         if values is None:
             return None
         for value in values:
             if not isinstance(value, kind):
                 raise _wrong_type(value, "a String" if kind is str else "a structure")
-        if not 1 <= len(values) <= most:
-            raise constraint(name, f"must have length between 1 and {most}")
+        if not least <= len(values) <= most:
+            raise constraint(name, f"must have length between {least} and {most}")
         return list(values)
 
-    def required_items(self, name: str, kind: type, most: int) -> list[Any]:
+    def required_items(self, name: str, kind: type, most: int, least: int = 1) -> list[Any]:
         """As :meth:`items`, but required."""
-        values = self.items(name, kind, most)
+        values = self.items(name, kind, most, least)
         if values is None:
             raise _missing(name)
         return values

@@ -107,6 +107,33 @@ class ResourcePolicy:
         return Decision.UNMENTIONED
 
 
+class RegistryPolicy:
+    """A policy of a registry: it names principals of other accounts, and resources.
+
+    :param document: the decoded policy document.
+    :raises ValueError: it breaks the grammar, or uses what is not implemented here.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        members = {*_STATEMENT_MEMBERS, "Principal"}
+        self._statements = tuple(
+            _read_statement(value, where, members) for value, where in _statements(document)
+        )
+
+    def decide(self, action: str, resource: str, account: str) -> Decision:
+        """Evaluate the policy.
+
+        :param action: such as ``ecr:ReplicateImage``.
+        :param resource: the ARN of a repository of the registry.
+        :param account: the account that asks, as a whole: it is ECR itself that acts for it.
+        """
+        root = f"arn:aws:iam::{account}:root"
+        covering = [s for s in self._statements if s.covers(action, resource) and s.means(root)]
+        if any(not s.allow for s in covering):
+            return Decision.DENIED
+        return Decision.ALLOWED if covering else Decision.UNMENTIONED
+
+
 def _statements(document: Mapping[str, Any]) -> list[tuple[Any, str]]:
     """The statements of a policy, each with where it stands."""
     if not isinstance(document, Mapping):

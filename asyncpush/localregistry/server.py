@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+import anyio
 from aiohttp import web
 
 from asyncpush.localregistry.api import JsonApi
@@ -24,6 +26,7 @@ from asyncpush.localregistry.keys import DEFAULT_KEY, Key, Keyring
 from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import check_repository
 from asyncpush.localregistry.rates import RateLimits
+from asyncpush.localregistry.replicator import Replicator
 from asyncpush.localregistry.repositories import (
     all_repositories,
     create_repository,
@@ -141,7 +144,8 @@ class LocalRegistry:
                 await site.start()
                 bound = runner.addresses[0][1]
                 running.append(RunningRegistry(address, bound, services.calls, services))
-                yield running[0]
+                async with _beside(services.replicator.run):
+                    yield running[0]
             finally:
                 await runner.cleanup()
 
@@ -157,6 +161,7 @@ class LocalRegistry:
         log: TextIO | None = None
         if options.call_log is not None:
             log = stack.enter_context(options.call_log.open("a", encoding="utf-8"))
+        calls = CallLog(options.max_call_records, log)
         return Services(
             options=options,
             keyring=self._keyring,
@@ -165,10 +170,29 @@ class LocalRegistry:
             uploads=uploads,
             policies=policies,
             tokens=TokenSigner(load_secret(files.secret), options.clock),
-            calls=CallLog(options.max_call_records, log),
+            calls=calls,
             rates=RateLimits(options.rates, options.clock),
+            replicator=Replicator(store, calls, options),
             url=url,
         )
+
+
+@asynccontextmanager
+async def _beside(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Let work go on while the context lasts, and end it with it.
+
+    A task that is waited for, and no task group: those must be left in the reverse order in which
+    they were entered, which fixtures that enter and leave a server by hand do not keep to.
+    """
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
 
 
 def _recover(

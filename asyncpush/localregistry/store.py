@@ -68,6 +68,19 @@ CREATE TABLE tags (
 ) WITHOUT ROWID;
 CREATE INDEX tags_by_digest ON tags (repository, digest);
 CREATE INDEX children_by_parent ON children (repository, parent);
+CREATE TABLE registries (
+    account TEXT NOT NULL, region TEXT NOT NULL, replication TEXT, policy TEXT,
+    PRIMARY KEY (account, region)
+) WITHOUT ROWID;
+CREATE TABLE replications (
+    id INTEGER PRIMARY KEY,
+    repository INTEGER NOT NULL, digest TEXT NOT NULL, tag TEXT,
+    account TEXT NOT NULL, region TEXT NOT NULL, pushed REAL NOT NULL,
+    status TEXT NOT NULL, failure_code TEXT,
+    FOREIGN KEY (repository, digest) REFERENCES manifests (repository, digest) ON DELETE CASCADE
+);
+CREATE INDEX replications_by_image ON replications (repository, digest);
+CREATE INDEX replications_by_destination ON replications (status, account, region, id);
 CREATE TABLE uploads (
     id TEXT PRIMARY KEY,
     repository INTEGER NOT NULL REFERENCES repositories ON DELETE CASCADE,
