@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -63,6 +64,17 @@ class UsageError(AsyncpushError):
     """An option or argument that cannot be meant."""
 
     kind = "usage"
+
+
+class DocumentError(UsageError):
+    """A document that cannot be meant; ``problems`` has every mistake in it."""
+
+    kind = "document"
+
+    def __init__(self, problems: Sequence[UsageError]) -> None:
+        first = problems[0]
+        super().__init__(first.message, advice=first.advice, **first.where)
+        self.problems = list(problems)
 
 
 class InvalidReferenceError(UsageError):
@@ -239,6 +251,12 @@ class VerificationError(RegistryError):
     """A registry does not hold what it should hold."""
 
     kind = "verification"
+
+
+class ReplicationError(RegistryError):
+    """An image that is not, or not yet, where its registry's rules replicate it to."""
+
+    kind = "replication"
 
 
 class TransientError(RegistryError):

@@ -7,6 +7,7 @@ from enum import IntEnum
 from asyncpush.engine.results import PushReport
 from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import CredentialsError, UsageError
+from asyncpush.replication.results import ReplicationReport
 
 
 class ExitCode(IntEnum):
@@ -22,6 +23,8 @@ class ExitCode(IntEnum):
     """Credentials are missing, expired or not accepted; nothing was sent."""
     NOTHING_TO_DO = 4
     """A job was finished before: everything is in the registries, and no layer was uploaded."""
+    REPLICATION_UNKNOWN = 5
+    """All is in the registry; whether it is replicated could not be asked."""
     INTERRUPTED = 130
     """SIGINT or SIGTERM ended the command; the same command goes on where it was."""
 
@@ -38,6 +41,15 @@ def exit_code(report: PushReport) -> ExitCode:
     if len(failed) == len(report.images) and all(isinstance(i.error, UsageError) for i in failed):
         return ExitCode.USAGE
     return ExitCode.FAILED
+
+
+def replication_exit_code(report: ReplicationReport) -> ExitCode:
+    """The exit code that waiting for replication calls for."""
+    if not report.complete:
+        return ExitCode.INTERRUPTED
+    if report.ok:
+        return ExitCode.OK
+    return ExitCode.REPLICATION_UNKNOWN if report.only_unknown else ExitCode.FAILED
 
 
 def verify_exit_code(report: VerifyReport) -> ExitCode:

@@ -10,13 +10,14 @@ import click
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.lazy import LazyGroup
 from asyncpush.cli.output import print_error
-from asyncpush.errors import AsyncpushError, CredentialsError, UsageError
+from asyncpush.errors import AsyncpushError, CredentialsError, DocumentError, UsageError
 
 _COMMANDS = {
     "push": "asyncpush.cli.push:push",
     "run": "asyncpush.cli.job:run_job",
     "plan": "asyncpush.cli.job:plan",
     "verify": "asyncpush.cli.verify:verify",
+    "replication": "asyncpush.cli.replication:replication",
     "report": "asyncpush.cli.report:report",
     "iam": "asyncpush.cli.iam:iam",
     "inspect": "asyncpush.cli.inspect:inspect",
@@ -54,7 +55,8 @@ def _run() -> int:
         print_error(f"{exc.format_message().rstrip('.')}; see asyncpush --help")
         return ExitCode.USAGE
     except AsyncpushError as exc:
-        print_error(exc)
+        for problem in exc.problems if isinstance(exc, DocumentError) else [exc]:
+            print_error(problem)
         if isinstance(exc, UsageError):
             return ExitCode.USAGE
         return ExitCode.CREDENTIALS if isinstance(exc, CredentialsError) else ExitCode.FAILED

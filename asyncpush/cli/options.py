@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from asyncpush.engine.options import PushOptions
+from asyncpush.engine.replication_wait import DEFAULT_TIMEOUT
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MIB
 
@@ -118,6 +119,18 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Prove afterwards that the registries hold it (see asyncpush verify).",
         ),
         click.option(
+            "--wait-for-replication",
+            is_flag=True,
+            help="Wait until the registries' replication rules have copied everything"
+            " (takes ecr:DescribeRegistry and ecr:DescribeImageReplicationStatus).",
+        ),
+        click.option(
+            "--replication-timeout",
+            type=click.FloatRange(min=1),
+            metavar="SECONDS",
+            help=f"How long to wait for it at most. [default: {DEFAULT_TIMEOUT:g}]",
+        ),
+        click.option(
             "--report",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE.json",
@@ -142,6 +155,8 @@ class Output:
     journal: Path | None
     no_journal: bool
     verify: bool
+    wait_for_replication: bool
+    replication_timeout: float | None
     report: Path | None
     dry_run: bool
     as_json: bool
@@ -159,6 +174,8 @@ class Output:
             raise UsageError("--quiet and --verbose exclude each other")
         if output.journal and output.no_journal:
             raise UsageError("--journal and --no-journal exclude each other")
+        if output.replication_timeout and not output.wait_for_replication:
+            raise UsageError("--replication-timeout goes with --wait-for-replication")
         return output
 
 

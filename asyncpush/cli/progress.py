@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from asyncpush.cli.replication_text import replication_line
 from asyncpush.cli.tracker import ActiveImage, Tracker
 from asyncpush.engine.events import (
     CallRetried,
@@ -171,7 +172,7 @@ def describe(event: Event, *, verbose: bool, quiet: bool) -> Text | None:
                 f"{plural(event.images, 'image')}: {plural(event.manifests, 'manifest')},"
                 f" {plural(event.blobs, 'blob')}, {size(event.bytes)}"
             )
-    return _detail(event) if verbose else None
+    return _detail(event) if verbose else replication_line(event, quiet=quiet)
 
 
 def _detail(event: Event) -> Text | None:
@@ -189,7 +190,7 @@ def _detail(event: Event) -> Text | None:
             what = "found" if event.existed else "committed"
             tag = f" as {event.tag}" if event.tag else ""
             return Text(f"{what} {event.digest}{tag} in {event.repository}")
-    return None
+    return replication_line(event, quiet=False)
 
 
 def _image_line(result: ImageResult) -> Text:

@@ -37,6 +37,7 @@ def report(file: Path, *, failed: bool) -> None:
     _print_sums(document)
     _print_failures(broken)
     _print_findings(document)
+    _print_replication(document)
     _print_slowest(document)
     for warning in document["warnings"]:
         click.echo(printable(f"warning: {warning}"))
@@ -90,6 +91,26 @@ def _print_findings(document: Report) -> None:
         click.echo("what took the time:")
     for finding in findings:
         click.echo(printable(f"  {finding.title} ({duration(finding.seconds)}): {finding.advice}"))
+
+
+def _print_replication(document: Report) -> None:
+    replication = document.get("replication")
+    if replication is None:
+        return
+    states = ", ".join(f"{count} {state}" for state, count in replication["counts"].items())
+    ended = "" if replication["complete"] else ", interrupted"
+    click.echo(
+        f"replication of {plural(len(replication['images']), 'image')}:"
+        f" {states or 'none to wait for'}{ended}; waited {duration(replication['seconds'])}"
+    )
+    for image in replication["images"]:
+        for one in image["destinations"]:
+            if one["status"] != "complete":
+                code = f": {one['failure_code']}" if one["failure_code"] else ""
+                where = f"{one['account']} in {one['region']}"
+                click.echo(printable(f"  {image['reference']} to {where}: {one['status']}{code}"))
+        if image["error"]:
+            click.echo(printable(f"  {image['reference']}: {image['error']['message']}"))
 
 
 def _print_slowest(document: Report) -> None:

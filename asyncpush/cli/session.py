@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from asyncpush.cli.exitcodes import ExitCode, exit_code, verify_exit_code
+from asyncpush.cli.exitcodes import ExitCode, exit_code, replication_exit_code, verify_exit_code
 from asyncpush.cli.options import Output
 from asyncpush.cli.output import (
     print_error,
@@ -21,18 +21,21 @@ from asyncpush.cli.output import (
     print_verdicts,
 )
 from asyncpush.cli.progress import Lines, LiveView, View
+from asyncpush.cli.replication_text import print_replication
 from asyncpush.cli.run import run
 from asyncpush.engine.events import Event, Warned
 from asyncpush.engine.journal import default_path, open_journal, remove_journal
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.pusher import Pusher
-from asyncpush.engine.results import ImageResult
+from asyncpush.engine.replication_wait import DEFAULT_TIMEOUT, WaitOptions
+from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
 from asyncpush.plan.items import Item
 from asyncpush.plan.shards import Shard
+from asyncpush.replication.results import ReplicationReport
 
 if TYPE_CHECKING:
     from asyncpush.report.recorder import Recorder
@@ -78,6 +81,7 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     journal = None if output.no_journal else output.journal or _default_journal(task, view)
     stopped: list[ExitCode] = []
     verified = VerifyReport()
+    replicated = ReplicationReport()
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -95,6 +99,9 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
             await pusher.push_plan(shard.plan, rejected, journal=notes, sharing=shard.sharing)
             if output.verify and pusher.report.ok:
                 await pusher.verify(shard.plan, report=verified)
+            if output.wait_for_replication:
+                wait = WaitOptions(timeout=output.replication_timeout or DEFAULT_TIMEOUT)
+                await pusher.wait_for_replication(wait, replicated)
 
     with view:
         run(work)
@@ -103,21 +110,51 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     if output.report is not None and recorder is not None:
         from asyncpush.report.file import write_report  # noqa: PLC0415 - as in _recorder
 
-        write_report(output.report, task.title, recorder, pusher.report, options)
+        waited = replicated if output.wait_for_replication else None
+        write_report(output.report, task.title, recorder, pusher.report, options, waited)
     if journal is not None and pusher.report.ok and task.whole:
         remove_journal(journal)
+    _print(pusher.report, verified, replicated, options, output)
+    return _code(task, pusher.report, verified, replicated, output)
+
+
+def _print(
+    report: PushReport,
+    verified: VerifyReport,
+    replicated: ReplicationReport,
+    options: PushOptions,
+    output: Output,
+) -> None:
+    """Write what came of a push, and of what was asked for beside it, to standard output."""
     if output.as_json:
-        print_json(pusher.report.to_dict())
-    elif not output.quiet:
-        print_summary(pusher.report, atomic=options.atomic)
-    if output.verify and pusher.report.ok:
-        if not output.as_json:
-            print_verdicts(verified, quiet=output.quiet)
-        if not verified.ok:
-            return verify_exit_code(verified)
-    if pusher.report.nothing_to_do:
-        return task.nothing_to_do
-    return exit_code(pusher.report)
+        document = report.to_dict()
+        if output.wait_for_replication:
+            document["replication"] = replicated.to_dict()
+        print_json(document)
+        return
+    if not output.quiet:
+        print_summary(report, atomic=options.atomic)
+    if output.verify and report.ok:
+        print_verdicts(verified, quiet=output.quiet)
+    if output.wait_for_replication and report.complete and not output.quiet:
+        print_replication(replicated)
+
+
+def _code(
+    task: Task,
+    report: PushReport,
+    verified: VerifyReport,
+    replicated: ReplicationReport,
+    output: Output,
+) -> ExitCode:
+    """The exit code that all of it calls for: first the push, then what was asked for beside it."""
+    if not report.ok:
+        return exit_code(report)
+    if output.verify and not verified.ok:
+        return verify_exit_code(verified)
+    if output.wait_for_replication and not replicated.ok:
+        return replication_exit_code(replicated)
+    return task.nothing_to_do if report.nothing_to_do else exit_code(report)
 
 
 def _recorder(path: Path) -> Recorder:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from asyncpush.documents.yaml import Key, Lines
-from asyncpush.errors import UsageError
+from asyncpush.errors import DocumentError, UsageError
 
 # Also the only pattern that a document's texts may have: its error names an account.
 Account = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
@@ -28,17 +27,6 @@ class Strict(BaseModel):
 
 
 D = TypeVar("D", bound=Strict)
-
-
-class DocumentError(UsageError):
-    """A document that cannot be meant; ``problems`` has every mistake in it."""
-
-    kind = "document"
-
-    def __init__(self, problems: Sequence[UsageError]) -> None:
-        first = problems[0]
-        super().__init__(first.message, advice=first.advice, **first.where)
-        self.problems = list(problems)
 
 
 def validate(model: type[D], content: Any, path: Path, lines: Lines) -> D:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.errors import AsyncpushError
+from asyncpush.replication.results import ImageReplication
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,25 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicationAwaited:
+    """Waiting for replication begins: ``images`` that a rule covers; ``uncovered`` ones go nowhere.
+
+    Told once for each source registry, by its host.
+    """
+
+    registry: str
+    images: int
+    uncovered: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReplicated:
+    """The replication of an image ended, well or not, or is not waited for any longer."""
+
+    result: ImageReplication
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFinished:
     """An image ended, well or not."""
 
@@ -229,6 +249,8 @@ Event = (
     | CallEnded
     | CallRetried
     | Warned
+    | ReplicationAwaited
+    | ImageReplicated
     | ImageFinished
     | ImageVerified
     | PushEnded

@@ -20,6 +20,9 @@ PUBLISHED_QUOTAS: Mapping[str, float] = {
     "GetDownloadUrlForLayer": 3000,
     # Not published: slow enough for any account.
     "CreateRepository": 5,
+    "DescribeRegistry": 5,
+    "DescribeImageReplicationStatus": 5,
+    "PutReplicationConfiguration": 1,
 }
 
 _DECREASE = 0.7

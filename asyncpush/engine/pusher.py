@@ -27,6 +27,7 @@ from asyncpush.engine.outcome import ImagePush
 from asyncpush.engine.planning import plan_items, planned
 from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.release import Release
+from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, pushed_images
 from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.engine.verify import RepositoryCheck, Verdict, VerifyReport
@@ -36,6 +37,7 @@ from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.items import Item
 from asyncpush.plan.reference import AnyRegistry, Repository
+from asyncpush.replication.results import ReplicationReport
 
 _CLOSE_SECONDS = 2.0
 
@@ -191,6 +193,24 @@ class Pusher:
         await self._each_registry(plan.images(), look)
         report.complete = True
         return report
+
+    async def wait_for_replication(
+        self, wait: WaitOptions | None = None, report: ReplicationReport | None = None
+    ) -> ReplicationReport:
+        """Wait until what the last push left in its registries is where their rules copy it to.
+
+        Takes ecr:DescribeRegistry and ecr:DescribeImageReplicationStatus; where these are not
+        granted, the images' replication is unknown, and a warning says so.
+
+        :param wait: how long to wait, and how often to ask.
+        :param report: filled as it goes, for whoever may be interrupted.
+        """
+        waiting = ReplicationWait(self.options, self._emit, wait)
+        try:
+            return await waiting.run(pushed_images(self.report), report)
+        finally:
+            for host, calls in waiting.calls().items():
+                self.report.calls.setdefault(host, {}).update(calls)
 
     async def _push_image(self, repositories: _Repositories, image: PlannedImage) -> None:
         self._emit(repositories.started(image))

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asyncpush.documents.problems import DocumentError, located, validate
+from asyncpush.documents.problems import located, validate
 from asyncpush.documents.yaml import Lines, read_document
 from asyncpush.engine.options import RegistrySettings
-from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.errors import AsyncpushError, DocumentError, UsageError
 from asyncpush.job.document import JobDocument, RegistryGroup, Source, Target
 from asyncpush.job.items import Destination, Job, JobSource
 from asyncpush.job.template import IMAGE_NAMES, REGISTRY_NAMES, Template, parse_template

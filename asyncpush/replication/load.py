@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asyncpush.documents.problems import DocumentError, located, validate
+from asyncpush.documents.problems import located, validate
 from asyncpush.documents.yaml import Key, Lines, read_document
-from asyncpush.errors import AsyncpushError, InvalidReferenceError, UsageError
+from asyncpush.errors import (
+    AsyncpushError,
+    DocumentError,
+    InvalidReferenceError,
+    UsageError,
+)
 from asyncpush.plan.reference import Registry, parse_registry
 from asyncpush.replication.document import ReplicationDocument, RuleDocument
 from asyncpush.replication.rules import Destination, Rule, all_destinations

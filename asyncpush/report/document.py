@@ -97,6 +97,39 @@ class Blob(TypedDict):
     stretches: NotRequired[list[tuple[Seconds, Seconds, int, int]]]
 
 
+class ReplicationDestination(TypedDict):
+    """A registry that an image is replicated to.
+
+    ``seconds`` ran from the beginning of the waiting until it was seen to have ended.
+    """
+
+    account: str
+    region: str
+    status: Literal["complete", "failed", "in-progress", "not-started"]
+    failure_code: str | None
+    seconds: FiniteFloat | None
+
+
+class ReplicatedImage(TypedDict):
+    """One image; ``error`` tells why its replication is unknown, or cannot be."""
+
+    reference: str
+    digest: str | None
+    status: Literal["complete", "failed", "in-progress", "not-started", "not-covered", "unknown"]
+    destinations: list[ReplicationDestination]
+    error: Error | None
+
+
+class Replication(TypedDict):
+    """What waiting for replication found; ``complete`` is false if it was interrupted."""
+
+    complete: bool
+    ok: bool
+    seconds: FiniteFloat
+    counts: dict[str, int]
+    images: list[ReplicatedImage]
+
+
 class Call(TypedDict):
     """How often a call was made; quota and rate in calls a second."""
 
@@ -184,6 +217,7 @@ class Report(TypedDict):
     registries: dict[str, Registry]
     warnings: list[str]
     timeline: NotRequired[Timeline]
+    replication: NotRequired[Replication]
     images: list[Image]
     blobs: list[Blob]
 

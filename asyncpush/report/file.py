@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageStatus, PushReport
 from asyncpush.errors import UsageError
+from asyncpush.replication.results import ReplicationReport
 from asyncpush.report.document import ADAPTER, SCHEMA_VERSION, Blob, Registry, Report, Totals
 from asyncpush.report.recorder import Recorder, status_of
 
@@ -55,17 +56,26 @@ def check_writable(path: Path) -> None:
 
 
 def write_report(
-    path: Path, job: str, recorder: Recorder, report: PushReport, options: PushOptions
+    path: Path,
+    job: str,
+    recorder: Recorder,
+    report: PushReport,
+    options: PushOptions,
+    replication: ReplicationReport | None = None,
 ) -> None:
     """Write a push's report: beside the file first, so that a reader never sees half of it.
 
     :param job: what people call the push.
+    :param replication: what waiting for replication found, where that was asked for.
     :raises UsageError: it cannot be written.
     """
     beside = _beside(path)
     try:
         with beside.open("w", encoding="utf-8") as file:
-            _write(file, _head(job, recorder, report, options), recorder, report)
+            head = _head(job, recorder, report, options)
+            if replication is not None:
+                head["replication"] = replication.to_dict()
+            _write(file, head, recorder, report)
         beside.replace(path)
     except OSError as exc:
         raise _unwritable(path, exc) from exc

@@ -10,8 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpush.documents.problems import DocumentError
-from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.errors import AsyncpushError, DocumentError, UsageError
 from asyncpush.replication.document import ReplicationDocument, replication_schema
 from asyncpush.replication.load import ReplicationFile, load_replication
 from asyncpush.replication.rules import Destination, Rule

@@ -15,6 +15,7 @@ from asyncpush.engine.events import BlobExists, LayerComplete, LayerStarted, Par
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import UsageError
 from asyncpush.localregistry import CallInfo, Fault
+from asyncpush.replication.results import ReplicationReport
 from asyncpush.report.document import Report, report_schema
 from asyncpush.report.file import check_writable, read_report, write_report
 from asyncpush.report.recorder import Recorder
@@ -159,8 +160,9 @@ def test_a_place_that_cannot_be_written_is_known_before(tmp_path: Path) -> None:
 
 def test_the_schema_names_every_key_of_a_report(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    write_report(path, "job", Recorder(), PushReport(complete=True), PushOptions())
+    report, replication = PushReport(complete=True), ReplicationReport(complete=True)
+    write_report(path, "job", Recorder(), report, PushOptions(), replication)
     schema = report_schema()
     assert set(schema["properties"]) == set(json.loads(path.read_text()))
-    # Reports of earlier versions have no timeline.
-    assert set(schema["required"]) == set(schema["properties"]) - {"timeline"}
+    # Reports of earlier versions have no timeline, and many pushes wait for no replication.
+    assert set(schema["required"]) == set(schema["properties"]) - {"timeline", "replication"}

@@ -54,6 +54,11 @@ _KINDS: list[tuple[type[RegistryError], str, str]] = [
     (BlobsNotFoundError, "push again", "LayersNotFoundException"),
     (ManifestsNotFoundError, "push again", "ReferencedImagesNotFoundException"),
     (
+        ManifestsNotFoundError,
+        "check the tag or digest, or push the image",
+        "ImageNotFoundException",
+    ),
+    (
         BlobRejectedError,
         "the file is damaged, or its name lies; copy the image into the layout again",
         "InvalidLayerException",
