@@ -62,9 +62,11 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     records = [
         record
         for param in command.get_params(context)
-        if isinstance(param, click.Option) and (record := param.get_help_record(context))
+        if isinstance(param, click.Option) and "help" not in (param.name or "")
+        if (record := param.get_help_record(context))
     ]
-    yield from ("| option | meaning |", "| --- | --- |")
+    if records:
+        yield from ("| option | meaning |", "| --- | --- |")
     for names, text in records:
         yield f"| <code>{_plain(names)}</code> | {_plain(text)} |"
 
