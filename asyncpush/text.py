@@ -25,3 +25,17 @@ def duration(seconds: float) -> str:
 def plural(count: int, word: str) -> str:
     """A count with its noun."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a clock shows them, for figures that change while one looks."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size_of(count: float, total: float) -> str:
+    """Bytes of a total, with one unit if that is the same."""
+    whole, part = size(total), size(count)
+    number, _, unit = part.partition(" ")
+    return f"{number if whole.endswith(f' {unit}') else part} of {whole}"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import click
-from rich.console import Console
 
 from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.options import Output
 from asyncpush.cli.output import print_summary
 from asyncpush.cli.run import run
-from asyncpush.cli.session import choose_view
+from asyncpush.cli.watch import Watch
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pusher import Pusher
 from asyncpush.errors import DigestMismatchError, RegistryError
@@ -75,8 +74,9 @@ async def _push_and_read_back(layout: Path, store: Path) -> ExitCode:
             endpoint_url=server.url,
         )
         token = await _prepare(reference, aws)
-        with choose_view(Console(file=sys.stderr), verbose=False, quiet=False) as view:
-            async with Pusher(PushOptions(aws=aws), on_event=view.show) as pusher:
+        watch = Watch(Output())
+        with watch.shown():
+            async with watch.running(), Pusher(PushOptions(aws=aws), on_event=watch.take) as pusher:
                 report = await pusher.push([PushItem(layout, _TARGET)])
         print_summary(report)
         if not report.ok:

@@ -9,6 +9,7 @@ import click
 
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.lazy import LazyGroup
+from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.output import print_error
 from asyncpush.errors import AsyncpushError, CredentialsError, DocumentError, UsageError
 
@@ -47,6 +48,7 @@ def _run() -> int:
     # botocore logs what it also raises, with a traceback; the error line says it once.
     logging.getLogger("botocore").addHandler(logging.NullHandler())
     logging.getLogger("aiobotocore").addHandler(logging.NullHandler())
+    configure_logging()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from asyncpush.cli.logs import HANDLER
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.replication_wait import DEFAULT_TIMEOUT
 from asyncpush.errors import UsageError
@@ -100,6 +101,23 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says how standard error is written; it acts by itself."""
+
+    def choose(_context: click.Context, _option: click.Parameter, chosen: str) -> None:
+        HANDLER.as_json = chosen == "json"
+
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        is_eager=True,
+        expose_value=False,
+        callback=choose,
+        help="Standard error as text for people, or as one JSON object a line. [default: text]",
+    )(command)
+
+
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what is noted and shown; :class:`Output` holds them."""
     options = [
@@ -136,6 +154,14 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE.json",
             help="Write what became of every image and blob there.",
         ),
+        click.option(
+            "--heartbeat",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            default=30.0,
+            help="Where no terminal is watched, tell every so often how the push stands; 0: never."
+            " [default: 30]",
+        ),
         click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing."),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
         click.option(
@@ -145,23 +171,24 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return log_options(command)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """What :func:`output_options` were given."""
 
-    journal: Path | None
-    no_journal: bool
-    verify: bool
-    wait_for_replication: bool
-    replication_timeout: float | None
-    report: Path | None
-    dry_run: bool
-    as_json: bool
-    verbose: bool
-    quiet: bool
+    journal: Path | None = None
+    no_journal: bool = False
+    verify: bool = False
+    wait_for_replication: bool = False
+    replication_timeout: float | None = None
+    report: Path | None = None
+    heartbeat: float = 30.0
+    dry_run: bool = False
+    as_json: bool = False
+    verbose: bool = False
+    quiet: bool = False
 
     @classmethod
     def of(cls, flags: Mapping[str, Any]) -> Output:

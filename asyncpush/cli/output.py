@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import click
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.results import ImageStatus, PushReport, TagStatus
 from asyncpush.engine.verify import VerifyReport
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, printable
 from asyncpush.text import duration, plural, size
 
 
@@ -23,9 +24,21 @@ def print_json(document: Mapping[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
-def print_error(error: AsyncpushError | str) -> None:
-    """Write one error as one line to standard error."""
-    click.echo(f"error: {error}", err=True)
+def print_error(error: AsyncpushError | str, *, name: str = "", reference: str = "") -> None:
+    """Write one error as one line to standard error.
+
+    :param name: the image that it is about, if it is about one,
+    :param reference: and where that should go.
+    """
+    fields: dict[str, Any] = {}
+    if isinstance(error, AsyncpushError):
+        fields["error"] = error.to_dict()
+    text = str(error)
+    if reference:
+        fields |= {"name": name, "reference": reference}
+        text = printable(f"{name} -> {reference}: {error}")
+    extra = {"event": "error", "fields": fields}
+    logging.getLogger("asyncpush.cli").error("%s", text, extra=extra)
 
 
 def print_summary(report: PushReport, *, atomic: bool = False) -> None:
@@ -86,12 +99,8 @@ def _print_tags(report: PushReport) -> None:
 
 
 def print_verdicts(report: VerifyReport, *, quiet: bool = False) -> None:
-    """Write what a verification found: what is wrong to standard error, the sum to output."""
-    wrong = 0
-    for verdict in report.verdicts:
-        wrong += bool(verdict.problems)
-        for problem in verdict.problems:
-            print_error(f"{verdict.name} -> {verdict.reference}: {problem}")
+    """Write the sum of a verification to standard output; problems were told as they were found."""
+    wrong = sum(bool(verdict.problems) for verdict in report.verdicts)
     if not quiet:
         depth = "byte for byte" if report.deep else "manifests byte for byte, blobs by digest"
         click.echo(
@@ -104,7 +113,7 @@ def print_preview(preview: PushPreview) -> None:
     """Write what a push would send to standard output."""
     for image in preview.images:
         if image.error is not None:
-            print_error(f"{image.name} -> {image.reference}: {image.error}")
+            print_error(image.error, name=image.name, reference=image.reference)
         click.echo(
             f"{image.name} -> {image.reference}:"
             f" {image.missing} of {plural(image.blobs, 'blob')} to send,"
@@ -112,7 +121,8 @@ def print_preview(preview: PushPreview) -> None:
             f" {plural(image.manifests, 'manifest')}"
         )
     for result in preview.rejected:
-        print_error(f"{result.name} -> {result.reference}: {result.error}")
+        if result.error is not None:
+            print_error(result.error, name=result.name, reference=result.reference)
     for registry, sums in preview.registries.items():
         calls = ", ".join(f"{call} {count}" for call, count in sums.calls.items())
         click.echo(

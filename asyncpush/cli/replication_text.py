@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 
 import click
-from rich.text import Text
 
-from asyncpush.engine.events import Event, ImageReplicated, ReplicationAwaited
 from asyncpush.plan.reference import Registry
 from asyncpush.replication.difference import Difference
 from asyncpush.replication.policy import DestinationPolicy
-from asyncpush.replication.results import ImageReplication, ReplicationReport, ReplicationStatus
+from asyncpush.replication.results import ReplicationReport, ReplicationStatus
 from asyncpush.replication.rules import Rule
 from asyncpush.text import duration, plural
 
@@ -73,30 +71,3 @@ def print_replication(report: ReplicationReport) -> None:
         f"replication of {plural(len(report.images), 'image')}:"
         f" {', '.join(counts) or 'none to wait for'}; waited {duration(report.seconds)}"
     )
-
-
-def replication_line(event: Event, *, quiet: bool) -> Text | None:
-    """The line that an event of waiting for replication is worth, or None."""
-    match event:
-        case ImageReplicated():
-            return _image_line(event.result, quiet=quiet)
-        case ReplicationAwaited() if event.images and not quiet:
-            images = plural(event.images, "image")
-            return Text(f"waiting for the replication of {images} from {event.registry}")
-    return None
-
-
-def _image_line(result: ImageReplication, *, quiet: bool) -> Text | None:
-    if result.status is ReplicationStatus.UNKNOWN:
-        return None  # A warning has said why, once for all images that it is true of.
-    if problems := [f"{result.reference}: {problem}" for problem in result.problems]:
-        return Text("error: ", style="red").append("\nerror: ".join(problems), style="default")
-    if quiet:
-        return None
-    if result.status is ReplicationStatus.NOT_COVERED:
-        return Text(f"no replication rule covers {result.reference}", style="yellow")
-    where = ", ".join(
-        f"{one.destination} ({duration(one.seconds or 0)})" for one in result.destinations
-    )
-    line = Text("replicated", style="green")
-    return line.append(f" {result.reference} to {where}", style="default")

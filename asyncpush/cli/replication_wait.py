@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode, replication_exit_code
+from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import parse_setting
 from asyncpush.cli.output import print_error, print_json
-from asyncpush.cli.progress import Lines
 from asyncpush.cli.replication import aws_options
 from asyncpush.cli.replication_text import print_replication
 from asyncpush.cli.run import run
+from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pusher import Pusher
 from asyncpush.engine.replication_wait import (
@@ -66,7 +65,7 @@ def wait(context: click.Context, /, what: tuple[str, ...], *, timeout: float, **
     again at any time.
     """
     quiet = flags["quiet"] or flags["as_json"]
-    view = Lines(Console(file=sys.stderr), quiet=quiet)
+    configure_logging(quiet=quiet)
     report = ReplicationReport()
     options = PushOptions(
         aws=AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
@@ -91,7 +90,7 @@ def wait(context: click.Context, /, what: tuple[str, ...], *, timeout: float, **
                 AwaitedImage(image.reference, image.repository, image.root)
                 for image in planned.images()
             )
-        await ReplicationWait(options, view.show, WaitOptions(timeout=timeout)).run(images, report)
+        await ReplicationWait(options, log_event, WaitOptions(timeout=timeout)).run(images, report)
 
     run(work)
     for line in rejected:

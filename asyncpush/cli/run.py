@@ -11,15 +11,16 @@ import anyio
 _HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
 
 
-def run(work: Callable[[], Awaitable[None]]) -> bool:
+def run(work: Callable[[], Awaitable[None]], on_signal: Callable[[], None] = lambda: None) -> bool:
     """Run async work to its end, or until SIGINT or SIGTERM cancels it.
 
+    :param on_signal: called when it is about to be cancelled.
     :return: False if a signal ended it.
     """
-    return anyio.run(_until_signal, work, backend_options={"use_uvloop": _HAS_UVLOOP})
+    return anyio.run(_until_signal, work, on_signal, backend_options={"use_uvloop": _HAS_UVLOOP})
 
 
-async def _until_signal(work: Callable[[], Awaitable[None]]) -> bool:
+async def _until_signal(work: Callable[[], Awaitable[None]], on_signal: Callable[[], None]) -> bool:
     ended = False
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -27,6 +28,7 @@ async def _until_signal(work: Callable[[], Awaitable[None]]) -> bool:
         async def watch() -> None:
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for _ in signals:
+                    on_signal()
                     tasks.cancel_scope.cancel()
                     return
 

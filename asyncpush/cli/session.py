@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from asyncpush.cli.exitcodes import ExitCode, exit_code, replication_exit_code, verify_exit_code
 from asyncpush.cli.options import Output
@@ -20,11 +16,12 @@ from asyncpush.cli.output import (
     print_summary,
     print_verdicts,
 )
-from asyncpush.cli.progress import Lines, LiveView, View
 from asyncpush.cli.replication_text import print_replication
 from asyncpush.cli.run import run
-from asyncpush.engine.events import Event, Warned
+from asyncpush.cli.watch import Watch
+from asyncpush.engine.events import Warned
 from asyncpush.engine.journal import default_path, open_journal, remove_journal
+from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.pusher import Pusher
@@ -36,9 +33,6 @@ from asyncpush.plan.graph import Plan
 from asyncpush.plan.items import Item
 from asyncpush.plan.shards import Shard
 from asyncpush.replication.results import ReplicationReport
-
-if TYPE_CHECKING:
-    from asyncpush.report.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,24 +61,16 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     """Push, or show what would be pushed."""
     if output.dry_run:
         return _preview(task, options, output)
-    view = choose_view(
-        Console(file=sys.stderr), verbose=output.verbose, quiet=output.quiet or output.as_json
-    )
-    recorder = None if output.report is None else _recorder(output.report)
-
-    def show(event: Event) -> None:
-        view.show(event)
-        if recorder is not None:
-            recorder.take(event)
-
-    pusher = Pusher(options, on_event=show)
-    journal = None if output.no_journal else output.journal or _default_journal(task, view)
+    watch = Watch(output)
+    pusher = Pusher(options, on_event=watch.take)
+    journal = None if output.no_journal else output.journal or _default_journal(task)
     stopped: list[ExitCode] = []
     verified = VerifyReport()
     replicated = ReplicationReport()
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(watch.running())
             notes = None
             if journal is not None:
                 notes = await stack.enter_async_context(
@@ -103,15 +89,12 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
                 wait = WaitOptions(timeout=output.replication_timeout or DEFAULT_TIMEOUT)
                 await pusher.wait_for_replication(wait, replicated)
 
-    with view:
-        run(work)
+    with watch.shown():
+        run(work, watch.stop)
     if stopped:
         return stopped[0]
-    if output.report is not None and recorder is not None:
-        from asyncpush.report.file import write_report  # noqa: PLC0415 - as in _recorder
-
-        waited = replicated if output.wait_for_replication else None
-        write_report(output.report, task.title, recorder, pusher.report, options, waited)
+    waited = replicated if output.wait_for_replication else None
+    watch.write_report(task.title, pusher.report, options, waited)
     if journal is not None and pusher.report.ok and task.whole:
         remove_journal(journal)
     _print(pusher.report, verified, replicated, options, output)
@@ -157,22 +140,6 @@ def _code(
     return task.nothing_to_do if report.nothing_to_do else exit_code(report)
 
 
-def _recorder(path: Path) -> Recorder:
-    """Begin a report, whose modules take longer to import than everything else of a push."""
-    from asyncpush.report.file import check_writable  # noqa: PLC0415
-    from asyncpush.report.recorder import Recorder  # noqa: PLC0415
-
-    check_writable(path)
-    return Recorder()
-
-
-def choose_view(console: Console, *, verbose: bool, quiet: bool) -> View:
-    """The view that fits where standard error goes."""
-    if console.is_terminal and not quiet:
-        return LiveView(console, verbose=verbose)
-    return Lines(console, verbose=verbose, quiet=quiet)
-
-
 def _refuse(task: Task, options: PushOptions, rejected: list[ImageResult]) -> ExitCode | None:
     """Stop before anything is sent where the job itself is wrong, or nothing could come of it."""
     wrong = [result for result in rejected if isinstance(result.error, UsageError)]
@@ -181,18 +148,19 @@ def _refuse(task: Task, options: PushOptions, rejected: list[ImageResult]) -> Ex
     if not wrong and not (options.atomic and rejected):
         return None
     for result in rejected:
-        print_error(f"{result.name} -> {result.reference}: {result.error}")
+        if result.error is not None:
+            print_error(result.error, name=result.name, reference=result.reference)
     print_error("nothing was sent: all of the job must be right before any of it is pushed")
     return ExitCode.USAGE if wrong else ExitCode.FAILED
 
 
-def _default_journal(task: Task, view: View) -> Path | None:
+def _default_journal(task: Task) -> Path | None:
     """The job's own journal; where its folder cannot be had, a push does without."""
     path = default_path(task.fingerprint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        view.show(Warned(f"no journal is kept: {path.parent}: {exc.strerror}"))
+        log_event(Warned(f"no journal is kept: {path.parent}: {exc.strerror}"))
         return None
     return path
 

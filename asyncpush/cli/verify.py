@@ -10,7 +10,8 @@ import click
 
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode, verify_exit_code
-from asyncpush.cli.options import engine_options, parse_setting, push_options
+from asyncpush.cli.logs import configure_logging
+from asyncpush.cli.options import engine_options, log_options, parse_setting, push_options
 from asyncpush.cli.output import print_error, print_json, print_verdicts
 from asyncpush.cli.run import run
 from asyncpush.engine.pusher import Pusher
@@ -41,6 +42,7 @@ _JOBS = (".yaml", ".yml", ".json")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="As for run.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but what is wrong.")
+@log_options
 @engine_options
 @click.pass_context
 def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> None:
@@ -50,6 +52,7 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
     there; --deep reads blobs back. On ECR this takes ecr:BatchGetImage, and --deep
     ecr:GetDownloadUrlForLayer.
     """
+    configure_logging(quiet=flags["quiet"] or flags["as_json"])
     items: list[Item]
     if len(what) == 1 and what[0].endswith(_JOBS):
         settings = dict(map(parse_setting, flags["settings"]))

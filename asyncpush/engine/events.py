@@ -260,5 +260,12 @@ EventSink = Callable[[Event], None]
 
 
 def host_of(repository: str) -> str:
-    """The registry's host, of a repository as events name it."""
+    """The registry's host, of a repository or a reference as events name it."""
     return repository.partition("/")[0]
+
+
+def repository_of(reference: str) -> str:
+    """The repository of a reference: without tag and digest."""
+    named = reference.partition("@")[0]
+    host, slash, path = named.partition("/")
+    return f"{host}{slash}{path.partition(':')[0]}"

@@ -19,6 +19,7 @@ from asyncpush.engine.events import (
     CallRetried,
     Event,
     ImageFinished,
+    ImageReplicated,
     ImageStarted,
     ImageVerified,
     LayerComplete,
@@ -28,6 +29,7 @@ from asyncpush.engine.events import (
     PartSent,
     PushEnded,
     PushPlanned,
+    ReplicationAwaited,
     RepositoryCreated,
     TagsMoving,
     UploadResumed,
@@ -35,6 +37,7 @@ from asyncpush.engine.events import (
 )
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import AsyncpushError, printable
+from asyncpush.replication.results import ImageReplication, ReplicationStatus
 from asyncpush.text import duration, plural, size
 
 _LOGGER = logging.getLogger("asyncpush.push")
@@ -74,6 +77,8 @@ def lines_of(event: Event) -> Iterator[Line]:
     match event:
         case ImageFinished():
             yield _image_line(event.result)
+        case ImageReplicated():
+            yield from _replicated(event.result)
         case ImageVerified():
             yield from _verified(event)
         case Warned():
@@ -91,6 +96,10 @@ def lines_of(event: Event) -> Iterator[Line]:
                     "bytes": event.bytes,
                 },
             )
+        case ReplicationAwaited() if event.images:
+            images = plural(event.images, "image")
+            message = f"waiting for the replication of {images} from {event.registry}"
+            yield Line(logging.INFO, message, _data(event))
         case TagsMoving():
             message = f"everything is there by digest; moving {plural(event.tags, 'tag')}"
             yield Line(logging.INFO, message, _data(event))
@@ -141,6 +150,23 @@ def _verified(event: ImageVerified) -> Iterator[Line]:
         yield Line(logging.ERROR, message, {**data, "ok": False, "error": problem.to_dict()})
     if not event.problems:
         yield Line(logging.DEBUG, f"verified {event.reference}", {**data, "ok": True})
+
+
+def _replicated(result: ImageReplication) -> Iterator[Line]:
+    if result.status is ReplicationStatus.UNKNOWN:
+        return  # A warning has said why, once for all images that it is true of.
+    data = result.to_dict()
+    problems = result.problems
+    for problem in problems:
+        message = f"{result.reference}: {problem}"
+        yield Line(logging.ERROR, message, {**data, "error": problem.to_dict()})
+    if result.status is ReplicationStatus.NOT_COVERED:
+        yield Line(logging.INFO, f"no replication rule covers {result.reference}", data)
+    elif not problems:
+        where = ", ".join(
+            f"{one.destination} ({duration(one.seconds or 0)})" for one in result.destinations
+        )
+        yield Line(logging.INFO, f"replicated {result.reference} to {where}", data)
 
 
 def _end(event: PushEnded) -> Line:

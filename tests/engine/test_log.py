@@ -19,6 +19,7 @@ from asyncpush.engine.events import (
     CallRetried,
     Event,
     ImageFinished,
+    ImageReplicated,
     ImageStaged,
     ImageStarted,
     ImageVerified,
@@ -29,6 +30,7 @@ from asyncpush.engine.events import (
     PartSent,
     PushEnded,
     PushPlanned,
+    ReplicationAwaited,
     RepositoryCreated,
     TagsMoving,
     UploadResumed,
@@ -37,9 +39,15 @@ from asyncpush.engine.events import (
 from asyncpush.engine.log import log_event
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
 from asyncpush.errors import RegistryError
+from asyncpush.replication.results import DestinationResult, ImageReplication, ReplicationStatus
+from asyncpush.replication.rules import Destination
 
-REPOSITORY = "registry.example/app"
+HOST = "registry.example"
+REPOSITORY = f"{HOST}/app"
 DIGEST = "sha256:" + "1" * 64
+THERE = Destination("111122223333", "us-east-1")
+COMPLETE = DestinationResult(THERE, ReplicationStatus.COMPLETE, seconds=2.0)
+REPLICATION_FAILED = DestinationResult(THERE, ReplicationStatus.FAILED, "ACCESS_DENIED", 1.0)
 ERROR = RegistryError("it broke", advice="mend it", repository=REPOSITORY, request_id="r-1")
 
 
@@ -95,6 +103,30 @@ def records() -> Iterator[list[Any]]:
             "committed sha256:1+ as v1 in",
         ),
         (ImageStaged(f"{REPOSITORY}:v1", REPOSITORY), "DEBUG", "image_staged", "reference .*:v1"),
+        (
+            ReplicationAwaited(HOST, 2, 1),
+            "INFO",
+            "replication_awaited",
+            "of 2 images from registry",
+        ),
+        (
+            ImageReplicated(ImageReplication("r:v1", DIGEST, (COMPLETE,))),
+            "INFO",
+            "image_replicated",
+            "replicated r:v1 to .*us-east-1.* \\(2.0 s\\)",
+        ),
+        (
+            ImageReplicated(ImageReplication("r:v1", DIGEST, (REPLICATION_FAILED,))),
+            "ERROR",
+            "image_replicated",
+            "^r:v1: replication to .* failed: ACCESS_DENIED",
+        ),
+        (
+            ImageReplicated(ImageReplication("r:v1", DIGEST)),
+            "INFO",
+            "image_replicated",
+            "no replication rule covers r:v1",
+        ),
         (ImageVerified("v1", "r", DIGEST, ()), "DEBUG", "image_verified", "verified r"),
         (ImageVerified("v1", "r", DIGEST, (ERROR,)), "ERROR", "image_verified", "it broke"),
     ],
