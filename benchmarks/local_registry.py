@@ -2,9 +2,9 @@
 
     python benchmarks/local_registry.py [--gib 1.25] [--runs 3]
 
-The same client pushes the same corpus into `asyncpush serve` and into the discarding server of this
-folder. CPU is the server process's user and system time for each GB (10^9 bytes) of layers;
-memory its peak resident set.
+The same client pushes the same corpus into `asyncpush serve`, by ECR's own API and over /v2/, and
+into the discarding server of this folder. CPU is the server process's user and system time for each
+GB (10^9 bytes) of layers; memory its peak resident set.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def peak(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-async def push(root: Path, url: str, parts: int) -> None:
+async def push(root: Path, url: str, parts: int, native: bool) -> None:
     options = PushOptions(
         layers=parts,
         parts=parts,
@@ -63,14 +63,16 @@ async def push(root: Path, url: str, parts: int) -> None:
         ),
     )
     async with Pusher(options) as pusher:
-        report = await pusher.push([PushItem(root, TARGET)])
+        plain = f"docker://{url.removeprefix('http://')}/bench"
+        report = await pusher.push([PushItem(root, TARGET if native else plain)])
     assert report.ok, [str(image.error) for image in report.failed]
 
 
 def measure(command: list[str], root: Path, parts: int) -> tuple[float, float]:
+    native = "--open" not in command
     with server(command) as (url, pid):
         before = cpu(pid)
-        anyio.run(push, root, url, parts, backend_options={"use_uvloop": True})
+        anyio.run(push, root, url, parts, native, backend_options={"use_uvloop": True})
         return cpu(pid) - before, peak(pid)
 
 
@@ -85,9 +87,9 @@ def main() -> None:
         root = Path(folder) / "corpus"
         make_corpus(root, layers)
         print(f"{gb:.2f} GB in {layers} layers, {args.runs} runs each, medians\n")
-        print("server           in flight   CPU s/GB   peak MiB")
+        print("server               in flight   CPU s/GB   peak MiB")
         for parts in (1, 16):
-            for name in ("discarding", "local registry"):
+            for name in ("discarding", "local registry", "local registry, /v2/"):
                 figures = []
                 for run in range(args.runs):
                     if name == "discarding":
@@ -95,13 +97,17 @@ def main() -> None:
                     else:
                         store = f"{folder}/store-{parts}-{run}"
                         command = ["-m", "asyncpush", "serve", "--port", "0", "--root", store]
-                        command += ["--repository", "bench"]
+                        command += [
+                            "--repository",
+                            "bench",
+                            *(["--open"] if "/v2/" in name else []),
+                        ]
                     # What earlier runs wrote must not be written back while this one is measured.
                     os.sync()
                     figures.append(measure(command, root, parts))
                     shutil.rmtree(f"{folder}/store-{parts}-{run}", ignore_errors=True)
                 used, memory = (statistics.median(column) for column in zip(*figures, strict=True))
-                print(f"{name:<16} {parts:>9} {used / gb:>10.2f} {memory:>10.0f}")
+                print(f"{name:<20} {parts:>9} {used / gb:>10.2f} {memory:>10.0f}")
 
 
 if __name__ == "__main__":

@@ -173,6 +173,9 @@ def serve(
                         keys[0].account, region, name, immutable=immutable
                     )
                 click.echo(f"local registry listens on {server.url}")
+                if plain:
+                    host = server.url.removeprefix("http://")
+                    click.echo(f"  asyncpush push LAYOUT docker://{host}/NAME")
                 if keys_file is None:
                     click.echo(f"  export AWS_ENDPOINT_URL_ECR={server.url}")
                     click.echo(f"  export AWS_ACCESS_KEY_ID={DEFAULT_KEY.access_key_id}")

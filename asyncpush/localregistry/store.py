@@ -111,7 +111,10 @@ class Database:
             )
         elif version != _VERSION:
             self.connection.close()
-            raise ValueError(f"{path}: its format is {version}, this version reads {_VERSION}")
+            raise ValueError(
+                f"{path}: its format is {version}, this version reads {_VERSION}; "
+                "choose another root, or remove this one"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

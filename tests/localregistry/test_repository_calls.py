@@ -124,6 +124,42 @@ async def test_repository_that_cannot_be_had_is_refused(ecr: Any, more: dict[str
         await ecr.create_repository(**{"repositoryName": "ok/name"} | more)
 
 
+async def test_encryption_and_tags_are_kept(ecr: Any) -> None:
+    tags = [{"Key": "team", "Value": "a"}, {"Key": "why", "Value": ""}]
+    for name, given, kept in (
+        ("plain", None, {"encryptionType": "AES256"}),
+        ("aes", {"encryptionType": "AES256"}, {"encryptionType": "AES256"}),
+        ("kms", {"encryptionType": "KMS"}, {"encryptionType": "KMS", "kmsKey": "alias/aws/ecr"}),
+        (
+            "own",
+            {"encryptionType": "KMS_DSSE", "kmsKey": "12ab"},
+            {"encryptionType": "KMS_DSSE", "kmsKey": "key/12ab"},
+        ),
+    ):
+        more = {} if given is None else {"encryptionConfiguration": given}
+        answer = await ecr.create_repository(repositoryName=f"kept/{name}", tags=tags, **more)
+        if "kmsKey" in kept:
+            kept["kmsKey"] = f"arn:aws:kms:{REGION}:{ACCOUNT}:{kept['kmsKey']}"
+        assert answer["repository"]["encryptionConfiguration"] == kept
+        found = await ecr.describe_repositories(repositoryNames=[f"kept/{name}"])
+        assert found["repositories"][0]["encryptionConfiguration"] == kept
+        arn = answer["repository"]["repositoryArn"]
+        assert (await ecr.list_tags_for_resource(resourceArn=arn))["tags"] == tags
+
+
+async def test_tags_that_cannot_be_had_are_refused(ecr: Any) -> None:
+    many = [{"Key": str(i), "Value": ""} for i in range(51)]
+    for code, tags in (
+        ("TooManyTagsException", many),
+        ("InvalidTagParameterException", [{"Key": "k" * 129, "Value": ""}]),
+        ("InvalidTagParameterException", [{"Key": "k"}]),
+    ):
+        with answers(code):
+            await ecr.create_repository(repositoryName="ok/name", tags=tags)
+    with answers("InvalidParameterException"):
+        await ecr.list_tags_for_resource(resourceArn="arn:aws:s3:::bucket")
+
+
 async def test_accounts_and_regions_share_nothing(tmp_path: Path) -> None:
     keys = [Key("AKIDFIRSTFIRSTFIRST0", "1"), Key("AKIDOTHEROTHEROTHER0", "2", account=OTHER)]
     async with LocalRegistry(tmp_path, keys).run() as server:
