@@ -24,6 +24,7 @@ from asyncpush.engine.events import (
     Event,
     EventSink,
     ImageFinished,
+    ImageReplicated,
     ImageStaged,
     ImageStarted,
     ImageVerified,
@@ -35,6 +36,7 @@ from asyncpush.engine.events import (
     PushEnded,
     PushPlanned,
     RegistryTotals,
+    ReplicationAwaited,
     RepositoryCreated,
     TagsMoving,
     UploadResumed,
@@ -43,11 +45,13 @@ from asyncpush.engine.events import (
 from asyncpush.engine.journal import open_journal
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pusher import Pusher
+from asyncpush.engine.replication_wait import WaitOptions
 from asyncpush.engine.results import ImageResult, ImageStatus, PushReport
 from asyncpush.errors import AsyncpushError
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import Reference, Registry, Repository, parse_reference
 from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.replication.results import ImageReplication, ReplicationReport, ReplicationStatus
 
 __all__ = [
     "AsyncpushError",
@@ -58,6 +62,8 @@ __all__ = [
     "Event",
     "EventSink",
     "ImageFinished",
+    "ImageReplicated",
+    "ImageReplication",
     "ImageResult",
     "ImageStaged",
     "ImageStarted",
@@ -78,10 +84,14 @@ __all__ = [
     "Registry",
     "RegistrySettings",
     "RegistryTotals",
+    "ReplicationAwaited",
+    "ReplicationReport",
+    "ReplicationStatus",
     "Repository",
     "RepositoryCreated",
     "TagsMoving",
     "UploadResumed",
+    "WaitOptions",
     "Warned",
     "open_journal",
     "parse_reference",

@@ -150,6 +150,8 @@ class ReplicationWait:
         finally:
             # What has not ended by now is told as it was last seen.
             for some in pending.values():
+                if errors := [image.error for image in some if image.error is not None]:
+                    self._emit(Warned(f"replication is unknown: {errors[0]}"))
                 for image in list(some):
                     self._settle(image, some, report)
             report.seconds = time.monotonic() - self._begin

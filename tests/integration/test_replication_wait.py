@@ -179,11 +179,15 @@ async def test_a_registry_that_fails_is_asked_until_the_time_is_over(tmp_path: P
 
     async with pushed(tmp_path, faults, attempts=1) as (server, options, (image, _)):
         brief = WaitOptions(timeout=1, first=0.05, longest=0.05)
-        report = await ReplicationWait(options, lambda event: None, brief).run([image])
+        events: list[Event] = []
+        report = await ReplicationWait(options, events.append, brief).run([image])
         assert asked(server, image) > 1
         (found,) = report.images
         assert found.status is ReplicationStatus.UNKNOWN
         assert isinstance(found.error, TransientError)
+        assert [e.message for e in events if isinstance(e, Warned)] == [
+            f"replication is unknown: {found.error}"
+        ]
         assert report.complete
         assert report.only_unknown
 
