@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from asyncpush.errors import printable
+from asyncpush.errors import UsageError, printable
 from asyncpush.report.document import Image, Report
 from asyncpush.report.file import read_report
 from asyncpush.report.findings import analyse
+from asyncpush.report.page.render import write_page
 from asyncpush.text import duration, plural, size
 
 _MOST_EXAMPLES = 3
@@ -26,9 +27,23 @@ _WORDS = {
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.json")
 @click.option("--failed", is_flag=True, help="Print only the references of images that failed.")
-def report(file: Path, *, failed: bool) -> None:
-    """Print what the report of a push says."""
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="OUT.html",
+    help="Write it as one page for a browser, which needs nothing beside itself.",
+)
+def report(file: Path, *, failed: bool, html: Path | None) -> None:
+    """Print what the report of a push says, or draw it as a page."""
+    if html is not None and failed:
+        raise UsageError("--html and --failed exclude each other")
+    if html is not None and html.resolve() == file.resolve():
+        raise UsageError("the page would take the report's place", file=str(html))
     document = read_report(file)
+    if html is not None:
+        write_page(html, document)
+        click.echo(printable(f"wrote {html}"))
+        return
     broken = [image for image in document["images"] if image["status"] == "failed"]
     if failed:
         for image in broken:

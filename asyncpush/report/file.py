@@ -6,7 +6,8 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -69,16 +70,27 @@ def write_report(
     :param replication: what waiting for replication found, where that was asked for.
     :raises UsageError: it cannot be written.
     """
-    beside = _beside(path)
     try:
-        with beside.open("w", encoding="utf-8") as file:
+        with write_whole(path) as file:
             head = _head(job, recorder, report, options)
             if replication is not None:
                 head["replication"] = replication.to_dict()
             _write(file, head, recorder, report)
-        beside.replace(path)
     except OSError as exc:
         raise _unwritable(path, exc) from exc
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[TextIO]:
+    """Write a file beside another, and put it in that one's place when all of it is written.
+
+    :raises OSError: it cannot be written.
+    """
+    beside = _beside(path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            yield file
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
