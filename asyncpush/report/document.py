@@ -168,8 +168,8 @@ class Totals(TypedDict):
 class CallSeries(TypedDict):
     """A call over time: tries, those that were throttled or failed in passing.
 
-    ``paced`` and ``delayed`` are the seconds that tries waited for the call's pace, and before they
-    were made again. What is missing is 0 throughout.
+    ``paced`` are the seconds that tries waited for the call's pace, ``seconds`` those from then to
+    their end, ``delayed`` those before they were made again. What is missing is 0 throughout.
     """
 
     calls: list[int]
@@ -177,6 +177,7 @@ class CallSeries(TypedDict):
     failed: NotRequired[list[int]]
     paced: NotRequired[list[Seconds]]
     delayed: NotRequired[list[Seconds]]
+    seconds: NotRequired[list[Seconds]]
 
 
 class RegistrySeries(TypedDict):

@@ -110,6 +110,15 @@ class _Ends:
                 after += 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """Seconds of a call: for its pace, before it was made again, from its turn to its answer."""
+
+    paced: float = 0.0
+    delayed: float = 0.0
+    seconds: float = 0.0
+
+
 class _Walk:
     """One walk back through a report."""
 
@@ -165,18 +174,8 @@ class _Walk:
     def _tags(self, place: int, moving: float, now: float) -> None:
         """Step back over the second phase of an atomic push."""
         host = host_of(self._images[place]["reference"])
-        causes = self._call(host, "PutImage", self._rounds(host, moving), moving, now, "committing")
+        causes = self._call(host, "PutImage", moving, now, "committing")
         self._step("tags", moving, now, causes, place)
-
-    def _rounds(self, host: str, moving: float) -> int:
-        """How many tags moved one after the other, images being in flight beside each other."""
-        tags = sum(
-            commit["ended"] > moving
-            for place in self._timed
-            if host_of(self._images[place]["reference"]) == host
-            for commit in self._images[place].get("manifests", ())
-        )
-        return -(-tags // (option(self._report, "images") or tags or 1))
 
     def _image(self, place: int, now: float) -> tuple[int | None, float]:
         """Step back over an image that left its slot now.
@@ -193,14 +192,14 @@ class _Walk:
         else:
             # Without a commit it failed before, and all of its time was that of questions.
             ready = max(image["started"], min(begun, default=now))
-        causes = self._call(host, "PutImage", len(begun), ready, now, "committing")
+        causes = self._call(host, "PutImage", ready, now, "committing")
         self._step("committing", ready, now, causes, place)
         now = ready
         if blob is not None:
             place, now = self._layers(place, blob, now)
             image = self._images[place]
         begin = min(now, image["started"])
-        causes = self._call(host, "BatchCheckLayerAvailability", 1, begin, now, "asking")
+        causes = self._call(host, "BatchCheckLayerAvailability", begin, now, "asking")
         self._step("asking", begin, now, causes, place)
         for other in self._image_ends[host].near(begin):
             earlier = self._images[other]["started"] < begin - _WAIT
@@ -271,51 +270,51 @@ class _Walk:
             return {Cause("sending", host): 1.0}
         causes = {Cause("sending", host): sending, Cause("slots", host): slots}
         gap = max(0.0, seconds - sending - slots)
-        calls = {
-            "InitiateLayerUpload": 1,
-            "UploadLayerPart": blob["parts"],
-            "CompleteLayerUpload": 1,
-        }
-        waits = {
-            cause: count * wait
-            for call, count in calls.items()
-            for cause, wait in self._waits(host, call, begin, end).items()
-        }
-        scale = min(1.0, gap / sum(waits.values())) if any(waits.values()) else 0.0
-        causes |= {cause: wait * scale for cause, wait in waits.items()}
-        causes[Cause("calls", host)] = gap - scale * sum(waits.values())
-        return causes
+        waits: defaultdict[Cause, float] = defaultdict(float)
+        for call, times in (
+            ("InitiateLayerUpload", 1),
+            ("UploadLayerPart", blob["parts"]),
+            ("CompleteLayerUpload", 1),
+        ):
+            spent = self._spent(host, call, begin, end)
+            waits[Cause("paced", host, call)] = spent.paced * times
+            waits[Cause("retries", host, call)] = spent.delayed * times
+            if call != "UploadLayerPart":
+                waits[Cause("calls", host)] += spent.seconds
+        total = sum(waits.values())
+        if total <= 0:
+            return {**causes, Cause("calls", host): gap}
+        return {**causes, **{cause: wait * gap / total for cause, wait in waits.items()}}
 
     def _call(
-        self, host: str, call: str, count: int, begin: float, end: float, rest: CauseKind
+        self, host: str, call: str, begin: float, end: float, rest: CauseKind
     ) -> dict[Cause, float]:
-        """Why so many calls, one after the other, took so long."""
-        causes: dict[Cause, float] = {}
-        left = end - begin
-        for cause, wait in self._waits(host, call, begin, end).items():
-            causes[cause] = min(left, wait * count)
-            left -= causes[cause]
-        causes[Cause(rest, host, call if rest == "committing" else "")] = max(0.0, left)
-        return causes
+        """Why calls took so long: shares of their time by cause."""
+        spent = self._spent(host, call, begin, end)
+        answers = Cause(rest, host, call if rest == "committing" else "")
+        if not spent.paced + spent.delayed + spent.seconds:
+            return {answers: 1.0}
+        return {
+            Cause("paced", host, call): spent.paced,
+            Cause("retries", host, call): spent.delayed,
+            answers: spent.seconds,
+        }
 
-    def _waits(self, host: str, call: str, begin: float, end: float) -> dict[Cause, float]:
-        """How long one call waited on average at that time: for its pace, and to be made again."""
+    def _spent(self, host: str, call: str, begin: float, end: float) -> _Spent:
+        """What went into one call on average at that time, all its tries together."""
         timeline = self._report.get("timeline")
         series = timeline["registries"].get(host) if timeline is not None else None
         calls = series["calls"].get(call) if series is not None else None
         if timeline is None or calls is None:
-            return {}
+            return _Spent()
         first, last = int(begin / timeline["width"]), int(end / timeline["width"]) + 1
-        tries, again = sum(calls["calls"][first:last]), 0.0
-        for what in ("throttled", "failed"):
-            again += _sum(calls, what, first, last)
-        made = max(1.0, tries - again)
-        if tries <= 0:
-            return {}
-        return {
-            Cause("paced", host, call): _sum(calls, "paced", first, last) / made,
-            Cause("retries", host, call): _sum(calls, "delayed", first, last) / made,
-        }
+        again = _sum(calls, "throttled", first, last) + _sum(calls, "failed", first, last)
+        made = max(1.0, sum(calls["calls"][first:last]) - again)
+        return _Spent(
+            _sum(calls, "paced", first, last) / made,
+            _sum(calls, "delayed", first, last) / made,
+            _sum(calls, "seconds", first, last) / made,
+        )
 
     def _step(
         self,
@@ -341,7 +340,7 @@ def _ended(blob: Blob) -> float | None:
 
 def _sum(
     calls: CallSeries,
-    what: Literal["throttled", "failed", "paced", "delayed"],
+    what: Literal["throttled", "failed", "paced", "delayed", "seconds"],
     first: int,
     last: int,
 ) -> float:

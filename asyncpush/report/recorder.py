@@ -215,6 +215,7 @@ class Recorder:
 
     def _call(self, event: CallEnded) -> None:
         self._series(event.repository, event.call, "calls")
+        self._series(event.repository, event.call, "seconds", amount=event.seconds)
         if event.waited:
             self._series(event.repository, event.call, "paced", amount=event.waited)
         if event.outcome == ThrottledError.kind:

@@ -125,7 +125,7 @@ def timeline_of(counts: Buckets, flights: Buckets, tags_moving: float | None) ->
             case [call, ("calls" | "throttled" | "failed") as what]:
                 series = calls.setdefault(call, CallSeries(calls=[]))
                 series[what] = list(map(round, figures))
-            case [call, ("paced" | "delayed") as what]:
+            case [call, ("paced" | "delayed" | "seconds") as what]:
                 series = calls.setdefault(call, CallSeries(calls=[]))
                 series[what] = [round(figure, 3) for figure in figures]
     timeline = Timeline(width=counts.width, registries=registries)

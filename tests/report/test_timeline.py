@@ -113,5 +113,6 @@ def test_calls_are_counted_by_what_came_of_them() -> None:
         "failed": 1,
         "paced": 2.0,
         "delayed": 2.5,
+        "seconds": pytest.approx(0.4),
     }
     assert timeline["tags_moving"] >= 0

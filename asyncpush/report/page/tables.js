@@ -55,6 +55,7 @@ function registryCalls(report, host) {
       known ? meter(share, `${Math.round(share * 100)} %`, share >= 0.9) : "",
       call.throttled ? badge("refused", count(call.throttled)) : number("0"),
       number(count(sum(over.failed))),
+      number(over.seconds ? duration(sum(over.seconds) / (call.calls || 1)) : ""),
       number(duration(sum(over.paced) / (call.calls || 1))),
       timeline && over.calls.length > 1
         ? spark(
@@ -78,7 +79,7 @@ function registryCalls(report, host) {
     ),
     table(
       `Calls to ${host}; rates are calls a second`,
-      ["Call", "Calls", "Mean rate", "Most", "Quota", "Most of the quota", "Throttled", "Failed in passing", "Mean wait for its pace", "Over time"],
+      ["Call", "Calls", "Mean rate", "Most", "Quota", "Most of the quota", "Throttled", "Failed in passing", "Mean answer", "Mean wait for its pace", "Over time"],
       rows,
       { class: "calls" },
     ),

@@ -176,7 +176,7 @@ class Waterfall {
     this.axis.replaceChildren(
       ...this.moments.map((at) => {
         const label = h("span", {}, moment(at));
-        label.style.left = `${this.x(at)}px`;
+        label.style.left = `${(this.x(at) / this.wide) * 100}%`;
         return label;
       }),
     );
@@ -239,7 +239,7 @@ class Waterfall {
         drawn.push(this.bar(row.kind === "stretch" ? "part" : "commit", ...span));
       }
     }
-    return s("svg", { width: this.wide, height: ROW, "aria-hidden": "true" }, drawn.filter(Boolean));
+    return s("svg", { width: this.wide, height: ROW, viewBox: `0 0 ${this.wide} ${ROW}`, preserveAspectRatio: "none", "aria-hidden": "true" }, drawn);
   }
 
   follow(follows) {
