@@ -167,6 +167,12 @@ class CredentialsError(RegistryError):
     kind = "credentials"
 
 
+class ClockError(CredentialsError):
+    """A signature whose date is too far from the registry's clock."""
+
+    kind = "clock"
+
+
 class AccessDeniedError(RegistryError):
     """An action that a policy does not allow."""
 

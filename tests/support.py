@@ -95,14 +95,14 @@ def _wait_for(url: str) -> None:
     pytest.fail(f"nobody listens on {url}")
 
 
-def moto_client(moto: str) -> Any:
+def moto_client(moto: str, key_id: str = "a", secret: str = "b") -> Any:
     """A client of moto's server, which takes any key."""
     return boto3.client(
         "ecr",
         region_name=REGION,
         endpoint_url=moto,
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
     )
 
 

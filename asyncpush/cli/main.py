@@ -20,6 +20,7 @@ _COMMANDS = {
     "verify": "asyncpush.cli.verify:verify",
     "replication": "asyncpush.cli.replication:replication",
     "report": "asyncpush.cli.report:report",
+    "check": "asyncpush.cli.check:check",
     "iam": "asyncpush.cli.iam:iam",
     "inspect": "asyncpush.cli.inspect:inspect",
     "schema": "asyncpush.cli.schema:schema",

@@ -23,6 +23,7 @@ PUBLISHED_QUOTAS: Mapping[str, float] = {
     "DescribeRegistry": 5,
     "DescribeImageReplicationStatus": 5,
     "PutReplicationConfiguration": 1,
+    "DescribeRepositories": 10,
 }
 
 _DECREASE = 0.7

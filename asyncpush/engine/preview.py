@@ -59,7 +59,7 @@ class RegistryPreview:
     :param bytes: bytes of the missing blobs.
     :param parts: parts that these make.
     :param calls: how often each call would be made.
-    :param seconds: how long the calls take at least under the quotas; the line is not in it.
+    :param quotas: how often each may be made in a second.
     """
 
     blobs: int
@@ -67,7 +67,17 @@ class RegistryPreview:
     bytes: int
     parts: int
     calls: Mapping[str, int]
-    seconds: float
+    quotas: Mapping[str, float]
+
+    @property
+    def slowest(self) -> str:
+        """The call whose quota takes longest."""
+        return max(self.calls, key=lambda call: self.calls[call] / self.quotas[call])
+
+    @property
+    def seconds(self) -> float:
+        """How long the calls take at least under the quotas; the line is not in it."""
+        return self.calls[self.slowest] / self.quotas[self.slowest]
 
     def to_dict(self) -> dict[str, Any]:
         """The preview as JSON-ready data."""
@@ -177,5 +187,5 @@ def _sum_up(
         bytes=sum(image.bytes for image in images),
         parts=parts,
         calls=calls,
-        seconds=max(count / quotas[call] for call, count in calls.items()),
+        quotas=quotas,
     )

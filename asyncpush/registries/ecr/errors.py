@@ -16,6 +16,7 @@ from asyncpush.errors import (
     BlobExistsError,
     BlobRejectedError,
     BlobsNotFoundError,
+    ClockError,
     CredentialsError,
     ManifestExistsError,
     ManifestsNotFoundError,
@@ -170,8 +171,10 @@ def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryEr
         # Another service was asked for credentials on the way.
         message = f"{exc.operation_name}: {message}"
         kind, advice = CredentialsError, _LOGIN_ADVICE
-    if kind is CredentialsError and ("expired:" in message or "not yet current" in message):
-        advice = _CLOCK_ADVICE
+    if kind is CredentialsError and (
+        code == "RequestExpired" or "expired:" in message or "not yet current" in message
+    ):
+        kind, advice = ClockError, _CLOCK_ADVICE
     if status >= 500:
         message = f"{message} (HTTP {status})"
     if advice is _DENIED_ADVICE:

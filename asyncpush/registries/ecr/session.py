@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import (
@@ -19,6 +20,30 @@ from asyncpush.plan.reference import Registry
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
 
+# Where AWS's own endpoints are (botocore's partitions.json: dnsSuffix and dualStackDnsSuffix).
+_AWS_DOMAINS = (
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "api.amazonwebservices.com.cn",
+    "api.amazonwebservices.eu",
+    "api.aws",
+    "api.aws.hci.ic.gov",
+    "api.aws.ic.gov",
+    "api.aws.scloud",
+    "api.cloud-aws.adc-e.uk",
+    "c2s.ic.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+    "sc2s.sgov.gov",
+)
+
+
+def is_aws(endpoint: str) -> bool:
+    """Whether an API's address is one of AWS, not that of a local registry or the like."""
+    host = urlsplit(endpoint).hostname or ""
+    return any(host.endswith(f".{domain}") for domain in _AWS_DOMAINS)
+
 
 def _keys(aws: AwsOptions) -> dict[str, str | None]:
     return {
@@ -30,8 +55,6 @@ def _keys(aws: AwsOptions) -> dict[str, str | None]:
 
 async def _assume_role(session: AioSession, aws: AwsOptions, registry: Registry) -> None:
     """Let a session have a role's credentials, which it fetches and renews by itself."""
-    if aws.access_key_id is not None:
-        session.set_credentials(aws.access_key_id, aws.secret_access_key, aws.session_token)
     source = await session.get_credentials()
     if source is None:
         raise NoCredentialsError
@@ -53,14 +76,33 @@ async def _assume_role(session: AioSession, aws: AwsOptions, registry: Registry)
     )
 
 
+async def open_session(registry: Registry, aws: AwsOptions) -> AioSession:
+    """A session of AWS's standard configuration, with a registry's credentials.
+
+    :raises CredentialsError: the configuration names a profile that does not exist, or the like.
+    """
+    with translating("CreateClient", registry=registry.host):
+        session = AioSession(profile=aws.profile)
+        if aws.access_key_id is not None:
+            session.set_credentials(aws.access_key_id, aws.secret_access_key, aws.session_token)
+        if aws.role_arn is not None:
+            await _assume_role(session, aws, registry)
+        return session
+
+
 @contextlib.asynccontextmanager
 async def open_client(
-    registry: Registry, aws: AwsOptions, connections: int, user_agent: str
+    registry: Registry,
+    aws: AwsOptions,
+    connections: int,
+    user_agent: str,
+    session: AioSession | None = None,
 ) -> AsyncIterator[Any]:
     """An aiobotocore ECR client for one registry; its own retries are off.
 
     :param connections: the most connections to keep open.
     :param user_agent: text to add to the User-Agent header.
+    :param session: what :func:`open_session` gave, where it is needed beside the client.
     :raises CredentialsError: the configuration names a profile that does not exist, or the like.
     """
     config = AioConfig(
@@ -76,10 +118,8 @@ async def open_client(
     )
     async with contextlib.AsyncExitStack() as stack:
         try:
+            session = session or await open_session(registry, aws)
             with translating("CreateClient", registry=registry.host):
-                session = AioSession(profile=aws.profile)
-                if aws.role_arn is not None:
-                    await _assume_role(session, aws, registry)
                 client = await stack.enter_async_context(
                     session.create_client(
                         "ecr",

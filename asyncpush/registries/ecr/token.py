@@ -15,7 +15,7 @@ from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
-from asyncpush.registries.ecr.session import open_client
+from asyncpush.registries.ecr.session import is_aws, open_client
 
 _MARGIN_SECONDS = 900
 
@@ -46,14 +46,10 @@ async def open_by_token(
             user_agent=user_agent,
             plain_http=False,
             find=find,
-            url=str(client.meta.endpoint_url) if _is_own(client.meta.endpoint_url) else None,
+            url=None if is_aws(client.meta.endpoint_url) else str(client.meta.endpoint_url),
             read_timeout=aws.read_timeout,
         ) as transport:
             yield transport
-
-
-def _is_own(endpoint: str) -> bool:
-    return ".amazonaws." not in endpoint and ".on.aws" not in endpoint
 
 
 async def _get(client: object, registry: Registry) -> tuple[float, Login]:
