@@ -36,7 +36,7 @@ def test_the_demos_line_works_in_a_fresh_clone(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", found[1]],
         cwd=clone,
-        env=outside | {"PATH": path, "HOME": str(tmp_path)},
+        env=outside | {"PATH": path, "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=600,
