@@ -21,7 +21,7 @@ PUBLISHED_QUOTAS: Mapping[str, float] = {
     # Not published: slow enough for any account.
     "CreateRepository": 5,
     "DescribeRegistry": 5,
-    "DescribeImageReplicationStatus": 5,
+    "DescribeImageReplicationStatus": 20,
     "PutReplicationConfiguration": 1,
     "DescribeRepositories": 10,
 }

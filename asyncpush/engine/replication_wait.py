@@ -20,6 +20,7 @@ from asyncpush.errors import (
     AccessDeniedError,
     AsyncpushError,
     InvalidReferenceError,
+    ReplicationError,
     TransientError,
 )
 from asyncpush.plan.reference import AnyRegistry, Registry, Repository, parse_reference
@@ -140,7 +141,8 @@ class ReplicationWait:
         pending: defaultdict[AnyRegistry, dict[_Image, None]] = defaultdict(dict)
         # Each image once, however many names it was pushed under.
         for awaited in {(i.repository, i.image): i for i in images}.values():
-            pending[awaited.repository.registry][_Image(awaited)] = None
+            image = _Image(awaited, error=_not_asked(awaited.repository.registry))
+            pending[awaited.repository.registry][image] = None
         try:
             with anyio.move_on_after(self._wait.timeout):
                 async with anyio.create_task_group() as tasks:
@@ -167,13 +169,13 @@ class ReplicationWait:
         """Wait for the images of one registry."""
         if not isinstance(registry, Registry):
             # It has no rules; the same to whoever waits as if none covered its repositories.
-            await self._cover((), registry.host, pending, report)
+            self._cover((), registry.host, pending, report)
             return
         try:
             async with open_replication(registry, self._options, self._emit) as replication:
                 self._replications[registry.host] = replication
                 rules = await replication.rules()
-                await self._cover(rules, registry.host, pending, report)
+                self._cover(rules, registry.host, pending, report)
                 await self._follow(replication, pending, report)
         except AsyncpushError as exc:
             self._emit(Warned(f"replication is unknown: {exc}"))
@@ -181,12 +183,13 @@ class ReplicationWait:
                 image.error = exc
                 self._settle(image, pending, report)
 
-    async def _cover(
+    def _cover(
         self, rules: Rules, host: str, pending: dict[_Image, None], report: ReplicationReport
     ) -> None:
         """Say what each image waits for; those that go nowhere have ended."""
         uncovered = []
         for image in pending:
+            image.error = None
             image.expected = destinations_of(rules, image.awaited.repository.name)
             if not image.expected:
                 uncovered.append(image)
@@ -246,6 +249,11 @@ class ReplicationWait:
         result = image.result()
         report.images.append(result)
         self._emit(ImageReplicated(result))
+
+
+def _not_asked(registry: AnyRegistry) -> AsyncpushError:
+    """Why it is unknown whether an image goes anywhere, until its registry has told its rules."""
+    return ReplicationError("the registry has not told its rules in time", registry=registry.host)
 
 
 def pushed_images(report: PushReport) -> list[AwaitedImage]:

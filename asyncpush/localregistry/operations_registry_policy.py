@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncpush.localregistry.call import Call
-from asyncpush.localregistry.errors import ApiError, constraint, invalid_parameter
+from asyncpush.localregistry.errors import ApiError, invalid_parameter
 from asyncpush.localregistry.params import Params
 from asyncpush.localregistry.policy import RegistryPolicy
 from asyncpush.localregistry.registries import get_policy, put_policy
@@ -26,9 +26,7 @@ _ACTIONS = {
 
 async def put(call: Call, params: Params) -> dict[str, Any]:
     """PutRegistryPolicy, in the place of the policy that is there."""
-    text = params.text("policyText")
-    if len(text) > _MOST_CHARACTERS:
-        raise constraint("policyText", f"must have length less than or equal to {_MOST_CHARACTERS}")
+    text = params.text("policyText", most=_MOST_CHARACTERS)
     try:
         document = json.loads(text)
         RegistryPolicy(document)

@@ -49,14 +49,19 @@ class Replicator:
 
     async def run(self) -> None:
         """Replicate until cancelled."""
-        async with anyio.create_task_group() as workers:
-            while True:
-                self._wanted = anyio.Event()
-                for destination in await self._store.run(_destinations):
-                    if destination not in self._busy:
-                        self._busy.add(destination)
-                        workers.start_soon(self._serve, destination)
-                await self._wanted.wait()
+        try:
+            async with anyio.create_task_group() as workers:
+                while True:
+                    self._wanted = anyio.Event()
+                    for destination in await self._store.run(_destinations):
+                        if destination not in self._busy:
+                            self._busy.add(destination)
+                            workers.start_soon(self._serve, destination)
+                    await self._wanted.wait()
+        except Exception:
+            # Told now: whoever stops the server, and has it raised there, may do so much later.
+            logger.exception("replication has ended, and goes on when the server is started again")
+            raise
 
     async def _serve(self, destination: Registry) -> None:
         """Do all that is to go to one registry."""

@@ -192,6 +192,23 @@ async def test_a_registry_that_fails_is_asked_until_the_time_is_over(tmp_path: P
         assert report.only_unknown
 
 
+async def test_rules_that_do_not_come_in_time_cover_nobody_knows_what(
+    tmp_path: Path, release: Callable[[], None]
+) -> None:
+    hang: list[bool] = []
+
+    def faults(info: CallInfo) -> Fault | None:
+        return Held() if info.action == "DescribeRegistry" and hang else None
+
+    async with pushed(tmp_path, faults) as (_, options, (image, _)):
+        hang.append(True)
+        brief = WaitOptions(timeout=0.5)
+        report = await ReplicationWait(options, lambda event: None, brief).run([image])
+        assert [one.status for one in report.images] == [ReplicationStatus.UNKNOWN]
+        assert "has not told its rules in time" in str(report.images[0].error)
+        release()
+
+
 async def test_a_cancelled_waiting_leaves_what_it_knew(
     tmp_path: Path, release: Callable[[], None]
 ) -> None:

@@ -50,7 +50,7 @@ class ReplicationCalls:
         with translating("DescribeRegistry", registry=self._registry.host):
             answer = await self._client.describe_registry()
         self._check_account(answer.get("registryId"), "DescribeRegistry")
-        return read_rules(answer["replicationConfiguration"])
+        return read_rules(answer.get("replicationConfiguration") or {"rules": []})
 
     async def put_rules(self, rules: Rules) -> None:
         """Let the registry have these rules and no others.
