@@ -22,7 +22,7 @@ from asyncpush.cli.main import cli
 from asyncpush.errors import RegistryError
 from asyncpush.oci import mediatypes
 from asyncpush.oci.writer import LayoutWriter
-from asyncpush.report.document import ADAPTER, Report
+from asyncpush.report.document import ADAPTER, ReplicatedImage, Report
 from asyncpush.report.file import read_report
 from asyncpush.report.page.render import render
 
@@ -36,6 +36,7 @@ HOSTILE = [
     "\u202eright to left\u2066",
     "\x00\x07\x1b[31m\u2028line\ud800half",
     "__proto__",
+    "constructor",
 ]
 
 
@@ -211,8 +212,15 @@ def test_names_that_hold_anything_are_shown_and_do_nothing(
         image: Any = {**template, "name": name, "reference": f"{name}/{name}:{name}"}
         image |= {"digest": name, "status": "failed", "error": error}
         report["images"].append(image)
-        report["registries"][name] = report["registries"][ONE.host]
-        report["timeline"]["registries"][name] = report["timeline"]["registries"][ONE.host]
+        if name != "constructor":
+            report["registries"][name] = report["registries"][ONE.host]
+            report["timeline"]["registries"][name] = report["timeline"]["registries"][ONE.host]
+            report["registries"][ONE.host]["calls"][name] = {
+                "calls": 1,
+                "throttled": 1,
+                "quota": 1.0,
+                "rate": None,
+            }
     page = show(browser, tmp_path, report)
     assert page.run("window.hurt") is None
     assert page.run("document.scripts.length") == 2
@@ -263,6 +271,45 @@ def test_a_report_without_times_still_opens(tmp_path: Path, browser: Page, small
     page = show(browser, tmp_path, report)
     assert len(rows(page)) == 6
     assert page.run("document.getElementById('time').hidden") is True
+
+
+def test_replication_is_told_with_what_is_open_first(
+    tmp_path: Path, browser: Page, small: Report
+) -> None:
+    report = ADAPTER.validate_json(ADAPTER.dump_json(small))
+    lost, done = (image["reference"] for image in report["images"][:2])
+    arrived = {"account": "444455556666", "region": "us-east-1", "status": "complete"}
+    failed = {"account": "444455556666", "region": "eu-west-1", "status": "failed"}
+    report["replication"] = {
+        "complete": True,
+        "ok": False,
+        "seconds": 12.5,
+        "counts": {"complete": 1, "failed": 1, "unknown": 0},
+        "images": [
+            _replicated(done, "complete", [{**arrived, "failure_code": None, "seconds": 3.0}]),
+            _replicated(lost, "failed", [{**failed, "failure_code": "KmsError", "seconds": 9.0}]),
+        ],
+    }
+    page = show(browser, tmp_path, ADAPTER.validate_python(report))
+    text = page.run("document.getElementById('replication').innerText")
+    assert "1 replicated" in text
+    assert "KmsError" in text
+    assert lost in text
+    assert done not in text
+    page.run("document.querySelector('#replication button').click()")
+    assert found(page) == "1 of 6 images"
+    details = page.run("document.querySelector('.details').innerText")
+    assert "444455556666 · eu-west-1: failed, KmsError" in details
+
+
+def _replicated(reference: str, status: Any, destinations: list[Any]) -> ReplicatedImage:
+    return {
+        "reference": reference,
+        "digest": None,
+        "status": status,
+        "destinations": destinations,
+        "error": None,
+    }
 
 
 def test_an_empty_report_opens(tmp_path: Path, browser: Page) -> None:

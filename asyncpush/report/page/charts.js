@@ -8,7 +8,7 @@ class Charts {
     this.timeline = report.timeline;
     this.width = this.timeline.width;
     this.buckets = Math.max(1, Math.ceil(report.seconds / this.width));
-    this.hosts = report.hosts.filter((host) => this.timeline.registries[host]);
+    this.hosts = report.hosts.filter((host) => own(this.timeline.registries, host));
     this.charts = [];
     this.at = null;
     this.readout = h("output", { class: "readout", "aria-live": "polite" });

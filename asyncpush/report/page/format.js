@@ -13,7 +13,21 @@ const STATES = {
   refused: ["!", "refused"],
   unfinished: ["…", "unfinished"],
   failed: ["✕", "failed"],
+  complete: ["✓", "replicated"],
+  "in-progress": ["…", "in progress"],
+  "not-started": ["…", "not started"],
+  "not-covered": ["=", "covered by no rule"],
+  unknown: ["!", "unknown"],
 };
+
+/** What an object has under a name that a report may have chosen: nothing that all objects have. */
+function own(object, name) {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
+function wordOf(state) {
+  return (own(STATES, state) || ["", state])[1];
+}
 
 function visible(text) {
   return String(text).replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
@@ -122,10 +136,11 @@ function fill(element, attributes, children) {
 
 /** A status in a sign and a word, so that it does not take colour to tell. */
 function badge(state, text) {
-  const [sign, word] = STATES[state] || ["•", state];
+  const known = own(STATES, state);
+  const [sign, word] = known || ["•", state];
   return h(
     "span",
-    { class: `badge ${STATES[state] ? state : "other"}` },
+    { class: `badge ${known ? state : "other"}` },
     h("span", { "aria-hidden": "true", class: "sign" }, sign),
     text || word,
   );

@@ -10,6 +10,7 @@ const charts = report.timeline ? new Charts(report) : null;
 if (charts) charts.draw((begin, end) => waterfall.look(begin, end));
 const waterfall = new Waterfall(report);
 drawCalls(report);
+drawReplication(report, show);
 drawSlowest(report, show);
 drawWarnings(report);
 drawSettings(report);

@@ -130,6 +130,8 @@ function detailsOf(report, { kind, image, blob, commit, stretch }) {
     add("Turn", images.started[image] === null ? "never came" : `${moment(images.started[image])}, for ${duration(images.seconds[image])}`);
     add("Sent on its behalf", bytes(images.bytes_sent[image]));
     add("Blobs", (images.blobs[image] || []).length);
+    const replicated = ((report.replication || {}).images || []).find((one) => one.reference === images.reference[image]);
+    if (replicated) add("Replicated", destinations(replicated) || wordOf(replicated.status));
   } else if (kind === "commit") {
     add("Manifest", commit.digest);
     add("Tag", commit.tag);

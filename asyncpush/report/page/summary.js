@@ -44,7 +44,7 @@ function drawHead(report) {
       tile(
         "Images",
         count(report.images.name.length),
-        states.map(([name, number]) => `${count(number)} ${(STATES[name] || ["", name])[1]}`).join(", "),
+        states.map(([name, number]) => `${count(number)} ${wordOf(name)}`).join(", "),
         failed > 0,
         proportion(states),
       ),

@@ -30,7 +30,7 @@ function meter(share, text, bad) {
 }
 
 function drawCalls(report) {
-  const hosts = report.hosts.filter((host) => report.registries[host]);
+  const hosts = report.hosts.filter((host) => own(report.registries, host));
   if (!hosts.length) return;
   section("calls", "Calls and quotas", hosts.map((host) => registryCalls(report, host)));
 }
@@ -38,10 +38,10 @@ function drawCalls(report) {
 function registryCalls(report, host) {
   const registry = report.registries[host];
   const { timeline } = report;
-  const series = ((timeline && timeline.registries[host]) || { calls: {} }).calls;
+  const series = ((timeline && own(timeline.registries, host)) || { calls: {} }).calls;
   const states = Object.entries(registry.images).filter(([, number]) => number > 0);
   const rows = Object.entries(registry.calls).map(([name, call]) => {
-    const over = series[name] || { calls: [] };
+    const over = own(series, name) || { calls: [] };
     const through = over.calls.map((made, i) => made - ((over.throttled || [])[i] || 0));
     const most = timeline ? busiest(through, timeline.width) : call.rate || 0;
     const share = call.quota > 0 ? most / call.quota : 0;
@@ -73,7 +73,7 @@ function registryCalls(report, host) {
     h(
       "p",
       { class: "note" },
-      states.map(([name, number]) => badge(name, `${count(number)} ${(STATES[name] || ["", name])[1]}`)),
+      states.map(([name, number]) => badge(name, `${count(number)} ${wordOf(name)}`)),
       ` ${bytes(registry.bytes_sent)} in ${plural(registry.parts, "part")}; blobs: ` +
         `${count(registry.blobs_sent)} sent, ${count(registry.blobs_existing)} there, ${count(registry.blobs_failed)} failed`,
     ),
@@ -130,6 +130,46 @@ function drawSlowest(report, show) {
       }),
     ),
   );
+}
+
+const MOST_REPLICATED = 50;
+
+/** What waiting for replication found; what is not complete comes first. */
+function drawReplication(report, show) {
+  const { replication } = report;
+  if (!replication) return;
+  const open = replication.images.filter((image) => image.status !== "complete");
+  const listed = open.slice(0, MOST_REPLICATED);
+  const counts = Object.entries(replication.counts).filter(([, number]) => number > 0);
+  section(
+    "replication",
+    "Replication",
+    h(
+      "p",
+      { class: "note" },
+      counts.map(([name, number]) => badge(name, `${count(number)} ${wordOf(name)}`)),
+      ` after ${duration(replication.seconds)}${replication.complete ? "" : ", when it was interrupted"}`,
+    ),
+    listed.length > 0 &&
+      table(
+        `Images that are not replicated everywhere${open.length > listed.length ? `, the first ${MOST_REPLICATED} of ${count(open.length)}` : ""}`,
+        ["Image", "Status", "Destinations"],
+        listed.map((image) => [
+          h("button", { type: "button", class: "link", click: () => show(image.reference) }, image.reference),
+          badge(image.status),
+          image.error ? image.error.message : destinations(image),
+        ]),
+      ),
+  );
+}
+
+function destinations(image) {
+  return image.destinations
+    .map((to) => {
+      const code = to.failure_code ? `, ${to.failure_code}` : "";
+      return `${to.account} · ${to.region}: ${wordOf(to.status)}${code}`;
+    })
+    .join("; ");
 }
 
 function drawWarnings(report) {

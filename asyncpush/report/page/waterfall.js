@@ -38,7 +38,7 @@ class Waterfall {
     const counts = new Map();
     for (const status of report.images.status) counts.set(status, (counts.get(status) || 0) + 1);
     this.chips = [...counts].map(([status, number]) =>
-      h("button", { type: "button", class: "chip", "aria-pressed": "false", "data-status": status, click: () => this.toggle(status) }, badge(status, `${(STATES[status] || ["", status])[1]} ${count(number)}`)));
+      h("button", { type: "button", class: "chip", "aria-pressed": "false", "data-status": status, click: () => this.toggle(status) }, badge(status, `${wordOf(status)} ${count(number)}`)));
     this.hosts = select("Registry", ["", ...report.hosts], (value) => (value ? place(value) : "all registries"), (value) => {
       this.host = value;
       refilter();
