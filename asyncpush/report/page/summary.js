@@ -15,7 +15,7 @@ const STEPS = {
   tags: "moving tags",
   ending: "ending",
 };
-const MOST_EXAMPLES = 5;
+const MOST_EXAMPLES = 3;
 
 function drawHead(report) {
   const { totals } = report;
