@@ -46,6 +46,11 @@ def blocks_of(path: Path) -> list[Block]:
     return list(_read(path.relative_to(ROOT).as_posix(), path.read_text()))
 
 
+def without_blocks(path: Path) -> str:
+    """What a page says outside of its blocks."""
+    return _FENCE.sub("", path.read_text())
+
+
 def _read(page: str, text: str) -> Iterator[Block]:
     for fence in _FENCE.finditer(text):
         comment = _COMMENT.search(text, 0, fence.start())

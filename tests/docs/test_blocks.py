@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from blocks import LANGUAGES, ROOT, Block, blocks_of, pages
+from blocks import LANGUAGES, ROOT, Block, blocks_of, pages, without_blocks
 from world import World, world
 
 from asyncpush.job.load import load_job
@@ -39,6 +39,10 @@ def test_every_block_is_of_a_kind_that_is_tried_or_has_an_excuse() -> None:
 
     assert len(blocks) > 20
     assert [f"{b}: {b.language!r}" for b in blocks if b.language not in LANGUAGES] == []
+    ours = re.compile(r"^(?:\$ )?(?:python -m )?asyncpush ", re.MULTILINE)
+    assert [str(b) for b in blocks if b.language == "text" and ours.search(b.text)] == []
+    indented = re.compile(r"^ {4,}(?:\$ |asyncpush )", re.MULTILINE)
+    assert [page.name for page in pages() if indented.search(without_blocks(page))] == []
     files = [b for b in blocks if b.file and not b.file.startswith("examples/")]
     assert [str(b) for b in files if not _is_used(b)] == []
 
