@@ -74,11 +74,12 @@ def test_github_actions(reader: World) -> None:
     steps = [step for step in workflow["jobs"]["release"]["steps"] if "run" in step]
 
     tried = [step for step in steps if not NOT_RUN.match(step["run"])]
-    assert [step["name"] for step in tried] == ["plan", "push", "verify"]
+    assert [step["name"] for step in tried] == ["plan", "push", "verify", "report"]
     for step in tried:
         passed(run(reader, "bash", "-e", "-c", step["run"], GITHUB_REF_NAME=TAG))
 
     assert all(found.keys() == {TAG, "stable"} for found in tags(reader, *SERVICES).values())
+    assert (reader.folder / "report.html").exists()
     # The build is told the name under which the entry is found here.
     assert "name=$name:$GITHUB_REF_NAME" in next(s["run"] for s in steps if s["name"] == "build")
     assert workflow["permissions"]["id-token"] == "write"
