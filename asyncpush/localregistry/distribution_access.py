@@ -8,7 +8,7 @@ from typing import Literal
 from aiohttp import web
 
 from asyncpush.localregistry.call import Arrival, Call, Services
-from asyncpush.localregistry.distribution_answers import DistributionError
+from asyncpush.localregistry.distribution_answers import DistributionError, is_name
 from asyncpush.localregistry.identity import Registry, registry_of_host
 from asyncpush.localregistry.keys import Key
 from asyncpush.localregistry.tokens import Token
@@ -89,8 +89,9 @@ class Gate:
                 "realm": f"{request.scheme}://{request.host}{TOKEN_PATH}",
                 "service": request.host,
             }
-            if name is not None and access is not None:
-                fields["scope"] = scope_of(name, access)
+            # A name that nothing could have has no place in a header either.
+            if access == "catalog" or (access is not None and is_name(name or "")):
+                fields["scope"] = scope_of(name or "", access)
             if error:
                 fields["error"] = error
             value = "Bearer " + ",".join(f'{key}="{text}"' for key, text in fields.items())

@@ -87,9 +87,14 @@ def name_of(request: web.Request) -> str:
     :raises ApiError: NAME_INVALID.
     """
     name = request.match_info["name"]
-    if not 2 <= len(name) <= 256 or not re.fullmatch(REPOSITORY_NAME, name):
+    if not is_name(name):
         raise ApiError("NAME_INVALID", "invalid repository name", 400)
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether a repository could have this name."""
+    return 2 <= len(text) <= 256 and re.fullmatch(REPOSITORY_NAME, text) is not None
 
 
 def digest_of(text: str) -> str:

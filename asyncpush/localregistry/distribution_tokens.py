@@ -7,9 +7,10 @@ It takes what ``/v2/`` takes as Basic credentials, an access key's id and secret
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -23,9 +24,10 @@ from asyncpush.localregistry.distribution_access import (
 )
 from asyncpush.localregistry.distribution_answers import DistributionError, fail, respond
 from asyncpush.localregistry.errors import ApiError
-from asyncpush.localregistry.requests import answer
+from asyncpush.localregistry.requests import answer, read_pieces
 from asyncpush.localregistry.tokens import Scopes, Token
 
+_MAX_FORM = 64 * 1024
 _ACTIONS = {"repository": {"pull", "push"}, "registry": {"*"}}
 
 
@@ -45,9 +47,7 @@ class TokenService:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         async def work(arrival: Arrival) -> web.StreamResponse:
             if request.method == "POST":
-                return self._grant(
-                    request, arrival, {k: str(v) for k, v in (await request.post()).items()}
-                )
+                return await self._grant(request, arrival)
             return self._get(request, arrival)
 
         return await answer(self._services, request, "v2.GetToken", work, fail)
@@ -62,9 +62,10 @@ class TokenService:
         offline = request.query.get("offline_token") == "true"
         return self._issue(arrival, caller, scopes, refresh=offline)
 
-    def _grant(
-        self, request: web.Request, arrival: Arrival, form: Mapping[str, str]
-    ) -> web.StreamResponse:
+    async def _grant(self, request: web.Request, arrival: Arrival) -> web.StreamResponse:
+        pieces = read_pieces(request, self._services.options.body_timeout, _MAX_FORM)
+        body = b"".join([piece async for piece in pieces])
+        form = dict(parse_qsl(body.decode(errors="replace")))
         kind = form.get("grant_type")
         offline = form.get("access_type") == "offline"
         if kind == "refresh_token":

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,13 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def serving(
-    root: Path, faults: Callable[[CallInfo], Fault | None] | None = None
+    root: Path,
+    faults: Callable[[CallInfo], Fault | None] | None = None,
+    distribution: DistributionOptions = ANYBODY,
 ) -> AsyncIterator[RunningRegistry]:
     """A local registry that is as ECR but for taking pushes from anybody."""
     home = Registry(ACCOUNT, REGION)
-    options = LocalRegistryOptions(distribution=ANYBODY, default_registry=home, faults=faults)
+    options = LocalRegistryOptions(distribution=distribution, default_registry=home, faults=faults)
     async with LocalRegistry(root, [Key(KEY_ID, SECRET, ACCOUNT)], options).run() as server:
         await server.ensure_repository(*home, REPOSITORY)
         yield server
@@ -136,7 +139,8 @@ async def test_chunk_that_breaks_off_goes_on_behind_the_last_byte(
         first = (call.action, call.number) in (("v2.PatchUpload", 2), ("v2.PatchUpload", 4))
         return Fault(drop="during") if first else None
 
-    async with serving(tmp_path / "store", cut_twice) as server:
+    absolute = replace(ANYBODY, absolute_locations=True)
+    async with serving(tmp_path / "store", cut_twice, absolute) as server:
         await finish(start_push(layout, server.url.removeprefix("http://"), tmp_path / "state"))
         await assert_whole_and_nothing_came_twice(server, layout)
         errors = server.calls.counters.errors

@@ -11,6 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oci_driver import Oci, error_of, log_in, push_blob, push_small_image, serving, start
 from registry_driver import (
     ACCOUNT,
@@ -24,6 +26,7 @@ from registry_driver import (
     sha256,
     upload,
 )
+from yarl import URL
 
 from asyncpush.localregistry import (
     DEFAULT_KEY,
@@ -34,6 +37,7 @@ from asyncpush.localregistry import (
     LocalRegistryOptions,
     RunningRegistry,
 )
+from asyncpush.localregistry.distribution_access import read_basic
 from asyncpush.localregistry.identity import Registry
 
 pytestmark = pytest.mark.anyio
@@ -391,3 +395,40 @@ def test_options_that_cannot_be_meant_are_refused() -> None:
     for wrong in ({"authentication": "digest"}, {"mounting": "yes"}, {"bearer_lifetime": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             DistributionOptions(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("authentication", ["basic", "bearer"])
+@pytest.mark.parametrize("name", ['a"b', "%00", "a%2f..%2fb", "%c3%a9", "A"])
+async def test_strange_names_get_no_further_than_an_error(
+    tmp_path: Path, authentication: Any, name: str
+) -> None:
+    distribution = DistributionOptions(authentication=authentication)
+    async with (
+        serving(tmp_path, distribution) as (server, _, oci),
+        aiohttp.ClientSession(headers=oci.headers) as session,
+    ):
+        for method, path in (("GET", "tags/list"), ("POST", "blobs/uploads/")):
+            url = URL(f"{server.url}/v2/{name}/{path}", encoded=True)
+            async with session.request(method, url) as response:
+                status, code = await error_of(response)
+                assert "scope" not in response.headers.get("WWW-Authenticate", "")
+            if authentication == "bearer":
+                assert (status, code) == (401, "UNAUTHORIZED")
+            else:
+                assert (status, code) in {(400, "NAME_INVALID"), (404, "NAME_UNKNOWN")}
+
+
+async def test_form_that_is_too_large_or_no_text_gets_no_token(tmp_path: Path) -> None:
+    async with serving(tmp_path, BEARER) as (_, _, oci):
+        for data, status in ((b"grant_type=" + bytes(70_000), 413), (b"\xff\xfe=%ff", 400)):
+            assert await status_of(oci, "POST", "/token", data=data) == status
+
+
+@given(st.text(max_size=40))
+def test_any_authorization_header_is_read_as_basic_or_nothing(text: str) -> None:
+    for header in (text, f"Basic {text}"):
+        user, password = read_basic(header)
+        assert isinstance(user, str)
+        assert isinstance(password, str)
+    encoded = base64.b64encode(f"user:{text}".encode()).decode()
+    assert read_basic(f"basic {encoded}") == ("user", text)
