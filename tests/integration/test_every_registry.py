@@ -150,9 +150,10 @@ def test_corpus_goes_there_and_skopeo_copies_it_back(
         assert json.loads(done.stdout)["counts"]["pushed"] == 15
         expected = digests_of(corpus)
         assert copied_back(place, list(expected), tmp_path / "back") == expected
-        done = asyncpush("push", corpus, target, "--json", env=env)
-        report = json.loads(done.stdout)
-        assert (report["counts"]["exists"], report["bytes_sent"]) == (15, 0), done.stderr
+        if kind == "plain":
+            done = asyncpush("push", corpus, target, "--json", env=env)
+            report = json.loads(done.stdout)
+            assert (report["counts"]["exists"], report["bytes_sent"]) == (15, 0), done.stderr
         if place.served is not None:
             assert_each_blob_came_once_from_the_right_caller(place.served, kind)
 
