@@ -48,7 +48,6 @@ def _describe(command: click.Command, context: click.Context) -> Iterator[str]:
     yield from ("", f"## {context.command_path}", "")
     for paragraph in re.split(r"\n\s*\n", command.help or ""):
         yield from (_plain(paragraph), "")
-    # Indented code would do, but for the copy button.
     yield from ("```text", command.get_usage(context).removeprefix("Usage: "), "```", "")
     yield from _options(command, context)
     if isinstance(command, click.Group):
@@ -62,7 +61,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     records = [
         record
         for param in command.get_params(context)
-        if isinstance(param, click.Option) and "help" not in (param.name or "")
+        if isinstance(param, click.Option) and param.name != "help"
         if (record := param.get_help_record(context))
     ]
     if records:
