@@ -54,7 +54,12 @@ from asyncpush.localregistry.distribution_options import Authentication, Mountin
     metavar="NAME",
     help="Create this repository, if it is missing, for the first key's account; repeatable.",
 )
-@click.option("--region", default="us-east-1", show_default=True, help="Region of --repository.")
+@click.option(
+    "--region",
+    default="us-east-1",
+    show_default=True,
+    help="Region of --repository, and of callers of /v2/ whose credentials tell none.",
+)
 @click.option(
     "--immutable", is_flag=True, help="Make --repository repositories with immutable tags."
 )

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from asyncpush.localregistry.call import Arrival, Services
+from asyncpush.localregistry.call import Arrival, Services, refusal
 from asyncpush.localregistry.distribution_access import (
     CATALOG,
     REALM,
@@ -23,7 +23,7 @@ from asyncpush.localregistry.distribution_access import (
     registry_of,
 )
 from asyncpush.localregistry.distribution_answers import DistributionError, fail, respond
-from asyncpush.localregistry.errors import ApiError
+from asyncpush.localregistry.errors import ApiError, access_denied
 from asyncpush.localregistry.requests import answer, read_pieces
 from asyncpush.localregistry.tokens import Scopes, Token
 
@@ -88,7 +88,7 @@ class TokenService:
         known = self._services.keyring.get(user)
         if known is None:
             return None
-        key, _ = known
+        key, policy = known
         if not hmac.compare_digest(
             key.secret_access_key.encode(), password.encode("utf-8", "surrogateescape")
         ):
@@ -97,7 +97,11 @@ class TokenService:
         # A temporary key is proven by its session token, which has no place here.
         if key.session_token is not None or (key.expires is not None and now >= key.expires):
             return None
-        return Token(user, registry_of(self._services, request, key.account), 0)
+        registry = registry_of(self._services, request, key.account)
+        reason = refusal(key, policy, None, registry, "ecr:GetAuthorizationToken", "*")
+        if reason is not None:
+            raise access_denied(reason)
+        return Token(user, registry, 0)
 
     def _issue(
         self, arrival: Arrival, caller: Token | None, scopes: str, *, refresh: bool

@@ -267,6 +267,15 @@ async def test_token_service_turns_strangers_away(tmp_path: Path, login: str | N
             assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
+async def test_token_for_a_key_takes_the_permission_that_ecrs_own_takes(tmp_path: Path) -> None:
+    allow = {"Effect": "Allow", "Action": "ecr:PutImage", "Resource": "*"}
+    key = Key("AKIDNOTOKENNOTOKEN00", "s", policy={"Statement": allow})
+    async with serving(tmp_path, BEARER, (DEFAULT_KEY, key)) as (_, _, oci):
+        login = base64.b64encode(b"AKIDNOTOKENNOTOKEN00:s").decode()
+        async with oci.get("/token", headers={"Authorization": f"Basic {login}"}) as response:
+            assert await error_of(response) == (403, "DENIED")
+
+
 async def test_scope_that_says_nothing_is_an_error(tmp_path: Path) -> None:
     headers = {"Authorization": f"Basic {base64.b64encode(SECRET.encode()).decode()}"}
     async with (
