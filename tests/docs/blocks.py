@@ -1,7 +1,8 @@
 """Code blocks of the documentation, with what the comment above each says of it.
 
-``<!-- not run: REASON -->`` excuses a block, ``<!-- file: NAME -->`` makes it the content of a file
-in the reader's folder; NAME below ``examples/`` is that file of the project.
+``<!-- not run: REASON -->`` excuses a block. ``<!-- file: NAME -->`` makes it a file in
+the reader's folder; NAME below ``examples/`` is that file of the project. ``<!-- new shell -->``
+forgets what earlier blocks have set.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LANGUAGES = {"sh", "python", "yaml", "json", "text"}
 """All that there may be: text is read, whatever else is run, loaded or at least parsed."""
 
 _FENCE = re.compile(r"^([ \t]*)```([^\n`]*)\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"<!-- (not run|file|demo|test)(?:: ([^\n]+))? -->\s*\Z")
+_COMMENT = re.compile(r"<!-- (not run|file|new shell|demo|test)(?:: ([^\n]+))? -->\s*\Z")
 _ELSEWHERE = {"demo": "a newcomer's line, run by test_newcomer", "test": "what CI runs"}
 
 
@@ -31,6 +32,7 @@ class Block:
     text: str
     excuse: str | None
     file: str | None
+    new_shell: bool
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -62,4 +64,5 @@ def _read(page: str, text: str) -> Iterator[Block]:
             text=dedent(fence[3]),
             excuse=argument if what == "not run" else _ELSEWHERE.get(what),
             file=argument if what == "file" else None,
+            new_shell=what == "new shell",
         )

@@ -120,6 +120,8 @@ class Shell:
 
     def take(self, block: Block) -> None:
         """Do with a block what a reader does with it."""
+        if block.new_shell:
+            self._environment = dict(self._reader.environment)
         text = self._here(block.text)
         if block.file and block.file.startswith("examples/"):
             assert block.text == (ROOT / block.file).read_text(), f"{block}: not as in {block.file}"
