@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -22,6 +23,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+
+from asyncpush.cli.logs import HANDLER
+from asyncpush.cli.main import main
 
 ACCOUNT = "111122223333"
 REGION = "eu-central-1"
@@ -195,6 +199,25 @@ def asyncpush(
         timeout=timeout,
         check=False,
     )
+
+
+def asyncpush_here(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str | Path,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that asks nobody anything within this process, where that takes no second."""
+    command = ["asyncpush", *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", command)
+    logger = logging.getLogger("asyncpush")
+    level = logger.level
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        logger.removeHandler(HANDLER)
+        logger.setLevel(level)
+    return subprocess.CompletedProcess(command, int(ended.value.code or 0), *capsys.readouterr())
 
 
 def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -42,7 +42,7 @@ class LogHandler(logging.Handler):
         """Standard error."""
         from rich.console import Console  # noqa: PLC0415
 
-        return Console(file=sys.stderr, highlight=False)
+        return Console(stderr=True, highlight=False)
 
     @contextmanager
     def redirected(self, above: Callable[[logging.LogRecord, Text], None]) -> Iterator[None]:

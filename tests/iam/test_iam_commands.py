@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
+import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
+from support import asyncpush_here, error_lines
 
-from asyncpush.cli import main
 from asyncpush.iam.identity import push_policies, push_policy
 from asyncpush.oci import mediatypes
 from asyncpush.oci.writer import LayoutWriter
@@ -19,26 +20,12 @@ from asyncpush.oci.writer import LayoutWriter
 ARN = "arn:aws:ecr:eu-west-1:111122223333:repository/team/app"
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Done]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def iam(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line within this process: these commands ask nobody anything."""
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["asyncpush", "iam", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        return Done(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+    return partial(asyncpush_here, monkeypatch, capsys, "iam")
 
 
 @pytest.fixture
@@ -70,16 +57,16 @@ def write(folder: Path, **more: Any) -> Path:
 
 def test_policy_without_arguments_is_json_and_nothing_else(iam: Command) -> None:
     done = iam("policy")
-    assert json.loads(done.out) == push_policy()
-    assert done.err == ""
-    assert done.code == 0
+    assert json.loads(done.stdout) == push_policy()
+    assert done.stderr == ""
+    assert done.returncode == 0
 
 
 def test_policy_of_repositories(iam: Command, tmp_path: Path) -> None:
     reference = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/team/other:v1"
     options = ["--repository", ARN, "--repository", reference, "--with", "verify, rollback"]
     done = iam("policy", *options)
-    repositories, _ = json.loads(done.out)["Statement"]
+    repositories, _ = json.loads(done.stdout)["Statement"]
     assert repositories["Resource"] == [ARN, ARN.replace("app", "other")]
     assert repositories["Action"][-1] == "ecr:BatchGetImage"
 
@@ -93,16 +80,16 @@ def test_policies_of_a_job_are_one_for_each_role(iam: Command, job: Path, tmp_pa
     ]
     files = sorted((tmp_path / "out").iterdir())
     assert [json.loads(path.read_text()) for path in files] == expected
-    assert written.out.splitlines()[0].startswith(
+    assert written.stdout.splitlines()[0].startswith(
         f"{files[0]}: for role arn:aws:iam::111122223333:role/push, "
     )
-    decoder, rest, found = json.JSONDecoder(), printed.out, []
+    decoder, rest, found = json.JSONDecoder(), printed.stdout, []
     while rest.strip():
         document, end = decoder.raw_decode(rest.lstrip())
         found.append(document)
         rest = rest.lstrip()[end:]
     assert found == expected
-    assert "policy 2 is for role arn:aws:iam::444455556666:role/push" in printed.err
+    assert "policy 2 is for role arn:aws:iam::444455556666:role/push" in printed.stderr
 
 
 def test_a_job_that_needs_more_than_a_policy_takes_is_told(iam: Command, tmp_path: Path) -> None:
@@ -113,7 +100,7 @@ def test_a_job_that_needs_more_than_a_policy_takes_is_told(iam: Command, tmp_pat
     registries = [{"accounts": ["111122223333"], "regions": ["eu-west-1"]}]
     job = write(tmp_path, registries=registries)
     done = iam("policy", "--job", job, "--out", tmp_path / "out")
-    assert "at most 6,144 characters, so there are 2 for the default credentials" in done.err
+    assert "at most 6,144 characters, so there are 2 for the default credentials" in done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
@@ -123,26 +110,26 @@ def test_policy_of_a_job_that_creates_repositories_with_a_key(iam: Command, job:
     hosts = [{"hosts": ["111122223333.dkr.ecr.eu-west-1.amazonaws.com", "docker://localhost:1"]}]
     write(job.parent, create_repositories=create, registries=hosts)
     done = iam("policy", "--job", job, "--with", "create")
-    repositories, _, kms = json.loads(done.out)["Statement"]
+    repositories, _, kms = json.loads(done.stdout)["Statement"]
     assert repositories["Action"][-2:] == ["ecr:CreateRepository", "ecr:TagResource"]
     assert kms["Resource"] == key
-    assert "1 repository such as localhost:1/team/app are not ECR's" in done.err
+    assert "1 repository such as localhost:1/team/app are not ECR's" in done.stderr
     without = iam("policy", "--job", job)
-    assert len(json.loads(without.out)["Statement"]) == 2
+    assert len(json.loads(without.stdout)["Statement"]) == 2
     write(job.parent, create_repositories={"encryption": "KMS", "kms_key": "alias/x"})
     alias = iam("policy", "--job", job, "--with", "create")
-    assert "note: alias/x is an alias, which no policy can name" in alias.err
+    assert "note: alias/x is an alias, which no policy can name" in alias.stderr
 
 
 def test_policies_for_other_accounts(iam: Command) -> None:
     role = "arn:aws:iam::444455556666:role/push"
     done = iam("repository-policy", "--principal", role)
-    (statement,) = json.loads(done.out)["Statement"]
+    (statement,) = json.loads(done.stdout)["Statement"]
     assert statement["Principal"] == {"AWS": role}
     host = "111122223333.dkr.ecr.eu-west-1.amazonaws.com"
     options = ["--source-account", "444455556666", "--prefix", "team/"]
     done = iam("registry-policy", host, *options)
-    (statement,) = json.loads(done.out)["Statement"]
+    (statement,) = json.loads(done.stdout)["Statement"]
     assert statement["Resource"] == ["arn:aws:ecr:eu-west-1:111122223333:repository/team/*"]
 
 
@@ -165,16 +152,15 @@ def test_what_cannot_be_meant_is_one_line(
     iam: Command, arguments: tuple[str, ...], words: str
 ) -> None:
     done = iam(*arguments)
-    (line,) = done.err.splitlines()
-    assert line.startswith("error: ")
+    (line,) = error_lines(done)
     assert words in line
-    assert done.out == ""
-    assert done.code == (1 if "--out" in arguments else 2)
+    assert done.stdout == ""
+    assert done.returncode == (1 if "--out" in arguments else 2)
 
 
 def test_an_incomplete_policy_is_not_printed(iam: Command, job: Path) -> None:
     (job.parent / "layouts" / "app" / "index.json").write_text("{")
     done = iam("policy", "--job", job)
-    assert done.out == ""
-    assert "no policy is printed" in done.err.splitlines()[-1]
-    assert done.code == 2
+    assert done.stdout == ""
+    assert "no policy is printed" in error_lines(done)[-1]
+    assert done.returncode == 2

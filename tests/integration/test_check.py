@@ -17,13 +17,12 @@ import anyio
 import pytest
 import yaml
 from fleet import ONE, REGISTRIES, TWO, write_layouts
-from support import environment, moto_client
+from support import asyncpush_here, environment, error_lines, moto_client
 
 from asyncpush import AwsOptions, Pusher, PushItem, PushOptions, parse_reference
 from asyncpush.check.findings import CheckReport
 from asyncpush.check.run import check_plan, check_targets
 from asyncpush.check.target import targets_of_references
-from asyncpush.cli import main
 from asyncpush.engine.planning import plan_items
 from asyncpush.iam.document import dumps
 from asyncpush.iam.resource import repository_policy
@@ -490,10 +489,7 @@ def test_what_cannot_be_meant_is_one_line(
     arguments: list[str],
     words: str,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["asyncpush", "check", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (2, "")
-    (line,) = err.splitlines()
+    done = asyncpush_here(monkeypatch, capsys, "check", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = error_lines(done)
     assert words in line
