@@ -11,7 +11,7 @@ import anyio
 import pytest
 from fleet import ONE, REGISTRIES, options_for, serving, write_layouts
 
-from asyncpush import AwsOptions, Event, Pusher, PushItem, PushOptions
+from asyncpush import AwsOptions, Event, EventSink, Pusher, PushItem, PushOptions
 from asyncpush.engine.events import ImageReplicated, ReplicationAwaited, Warned
 from asyncpush.engine.options import RegistrySettings
 from asyncpush.engine.replication import open_replication
@@ -173,23 +173,41 @@ async def test_throttling_costs_time_and_nothing_else(tmp_path: Path) -> None:
         assert wait.calls()[SOURCE.host][ASK]["throttled"] == 3
 
 
-async def test_a_registry_that_fails_is_asked_until_the_time_is_over(tmp_path: Path) -> None:
+async def test_a_registry_that_fails_is_asked_again_and_again(tmp_path: Path) -> None:
     def faults(info: CallInfo) -> Fault | None:
         return Fault(code="ServerException", status=500) if info.action == ASK else None
 
     async with pushed(tmp_path, faults, attempts=1) as (server, options, (image, _)):
-        brief = WaitOptions(timeout=1, first=0.05, longest=0.05)
+        report = ReplicationReport()
         events: list[Event] = []
-        report = await ReplicationWait(options, events.append, brief).run([image])
-        assert asked(server, image) > 1
+        await cancelled_after(3, server, image, options, events.append, report)
         (found,) = report.images
         assert found.status is ReplicationStatus.UNKNOWN
         assert isinstance(found.error, TransientError)
         assert [e.message for e in events if isinstance(e, Warned)] == [
             f"replication is unknown: {found.error}"
         ]
-        assert report.complete
-        assert report.only_unknown
+
+
+async def cancelled_after(
+    asks: int,
+    server: RunningRegistry,
+    image: AwaitedImage,
+    options: PushOptions,
+    emit: EventSink,
+    report: ReplicationReport,
+) -> None:
+    """Wait for an image until it was asked about so often."""
+    async with anyio.create_task_group() as tasks:
+
+        async def cancel_later() -> None:
+            while asked(server, image) < asks:
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(cancel_later)
+        await ReplicationWait(options, emit, OFTEN).run([image], report)
+    assert not report.complete
 
 
 async def test_rules_that_do_not_come_in_time_cover_nobody_knows_what(
@@ -217,16 +235,7 @@ async def test_a_cancelled_waiting_leaves_what_it_knew(
 
     async with pushed(tmp_path, faults, NEAR, WEST) as (server, options, (image, _)):
         report = ReplicationReport()
-        async with anyio.create_task_group() as tasks:
-
-            async def cancel_later() -> None:
-                while asked(server, image) < 3:
-                    await anyio.sleep(0.01)
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(cancel_later)
-            await ReplicationWait(options, lambda event: None, OFTEN).run([image], report)
-        assert not report.complete
+        await cancelled_after(3, server, image, options, lambda event: None, report)
         (found,) = report.images
         assert found.status is ReplicationStatus.IN_PROGRESS
         release()
