@@ -61,7 +61,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     records = [
         record
         for param in command.get_params(context)
-        if isinstance(param, click.Option) and param.name != "help"
+        if isinstance(param, click.Option) and "--help" not in param.opts
         if (record := param.get_help_record(context))
     ]
     if records:
