@@ -334,12 +334,12 @@ def test_templates_parse_or_say_why(text: str) -> None:
 
 def test_the_example_of_the_docs_is_a_job(folder: Path) -> None:
     docs = Path(__file__).parents[2] / "docs" / "jobs.md"
-    text = docs.read_text().partition("<!-- job -->")[2].partition("<!-- /job -->")[0]
+    text = docs.read_text().partition("<!-- file: job.yaml -->\n```yaml\n")[2].partition("```")[0]
     writer = LayoutWriter(folder / "base" / "alpine")
     writer.entry(writer.image([writer.blob(b"x", mediatypes.OCI_LAYER)]), "3")
     writer.close()
     path = folder / "job.yaml"
-    path.write_text(text.strip().removeprefix("```yaml").removesuffix("```"))
+    path.write_text(text)
     job = load_job(path, {"build": "7"}, {"EXTERNAL_ID": "x"})
     assert len(job.registries) == 5
     assert [Path(source.directory).name for source in job.sources] == ["one", "two", "alpine"]
