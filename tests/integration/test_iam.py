@@ -25,11 +25,18 @@ from fleet import (
 )
 from support import PUSH_ACTIONS, asyncpush, environment
 
-from asyncpush import ImageStatus, Pusher, PushReport
+from asyncpush import AwsOptions, ImageStatus, Pusher, PushItem, PushReport
 from asyncpush.engine.events import Warned
+from asyncpush.engine.replication import open_replication
+from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, pushed_images
 from asyncpush.errors import AccessDeniedError, AsyncpushError
+from asyncpush.iam.document import dumps
+from asyncpush.iam.resource import registry_policy
 from asyncpush.localregistry import Key, RunningRegistry
 from asyncpush.registries.base import RepositorySettings
+from asyncpush.registries.ecr.session import open_client
+from asyncpush.replication.results import ReplicationReport
+from asyncpush.replication.rules import Destination, Rule
 
 pytestmark = pytest.mark.anyio
 
@@ -213,3 +220,64 @@ async def test_rollback_takes_its_action_and_does_without_it(tmp_path: Path, fol
         assert bool(warnings) == (lacking is not None)
         if lacking is not None:
             assert any(f"perform: ecr:{lacking} on resource: {ARN} " in text for text in warnings)
+
+
+ADMIN = Key("AKIDFLEETADMINISTER0", "secret-of-the-admin", TWO)
+AWAY = Destination(TWO, "us-east-1")
+
+
+async def replicate(server: RunningRegistry, layout: Path) -> ReplicationReport:
+    """Give account one's registry a rule, push an image there, and wait for it in account two."""
+    source = REGISTRIES[0]
+    options = options_for(server, quotas=QUOTAS, attempts=1)
+    async with open_replication(source, options, lambda event: None) as replication:
+        await replication.rules()
+        await replication.put_rules([Rule(frozenset({AWAY}))])
+    async with Pusher(options) as pusher:
+        report = await pusher.push([PushItem(layout, f"{source.host}/app000")])
+    assert report.ok
+    wait = ReplicationWait(options, lambda event: None, WaitOptions(first=0.02, timeout=30))
+    return await wait.run(pushed_images(report))
+
+
+async def test_replication_takes_its_actions_and_the_destinations_policy(
+    tmp_path: Path, folder: Path
+) -> None:
+    layout = layouts_of(folder)[0]
+    destination = replace(REGISTRIES[0], account=AWAY.account, region=AWAY.region)
+    policies = printed(folder, "replication", "replication-rules")
+    for lacking in (None, "DescribeRegistry", "DescribeImageReplicationStatus"):
+        allowed = policies if lacking is None else without(policies, lacking)
+        store = tmp_path / str(lacking)
+        async with serving(store, [layout.name], keys=[*keys(allowed), ADMIN]) as server:
+            aws = AwsOptions(
+                access_key_id=ADMIN.access_key_id,
+                secret_access_key=ADMIN.secret_access_key,
+                endpoint_url=server.url,
+            )
+            async with open_client(destination, aws, 1, "test") as ecr:
+                text = dumps(registry_policy(destination, [ONE], ["app"]))
+                await ecr.put_registry_policy(policyText=text)
+            if lacking == "DescribeRegistry":
+                with pytest.raises(AccessDeniedError) as caught:
+                    await replicate(server, layout)
+                assert_denied(caught.value, lacking, "*")
+                continue
+            report = await replicate(server, layout)
+            (image,) = report.images
+            if lacking is None:
+                assert report.ok, report.to_dict()
+                tags = await server.tags(AWAY.account, AWAY.region, "app000")
+                assert tags == {"v0": image.digest}
+            else:
+                assert_denied(image.error, lacking, ARN)
+
+
+async def test_rules_take_their_action(tmp_path: Path, folder: Path) -> None:
+    policies = without(
+        printed(folder, "replication", "replication-rules"), "PutReplicationConfiguration"
+    )
+    async with serving(tmp_path / "store", [], keys=keys(policies)) as server:
+        with pytest.raises(AccessDeniedError) as caught:
+            await replicate(server, layouts_of(folder)[0])
+    assert_denied(caught.value, "PutReplicationConfiguration", "*")
