@@ -162,6 +162,23 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Where no terminal is watched, tell every so often how the push stands; 0: never."
             " [default: 30]",
         ),
+        click.option(
+            "--metrics",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE.prom",
+            help="Keep metrics in Prometheus' text format there, as the node exporter reads them.",
+        ),
+        click.option(
+            "--metrics-listen",
+            metavar="HOST:PORT",
+            help="Serve metrics at http://HOST:PORT/metrics while it runs; loopback alone, such as"
+            " 127.0.0.1:9464; port 0 takes a free one.",
+        ),
+        click.option(
+            "--otel",
+            is_flag=True,
+            help="Tell OpenTelemetry of the push in spans (needs asyncpush[otel] and a provider).",
+        ),
         click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing."),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
         click.option(
@@ -185,6 +202,9 @@ class Output:
     replication_timeout: float | None = None
     report: Path | None = None
     heartbeat: float = 30.0
+    metrics: Path | None = None
+    metrics_listen: str | None = None
+    otel: bool = False
     dry_run: bool = False
     as_json: bool = False
     verbose: bool = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,37 +14,55 @@ from asyncpush.cli.heartbeat import beat
 from asyncpush.cli.live import LiveView, wants_live_view
 from asyncpush.cli.logs import HANDLER, configure_logging
 from asyncpush.cli.options import Output
-from asyncpush.engine.events import Event
+from asyncpush.engine.events import Event, EventSink
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import PushReport
 from asyncpush.replication.results import ReplicationReport
+from asyncpush.telemetry.exporter import MetricsFile, parse_listen, serve_metrics
+from asyncpush.telemetry.metrics import Metrics
 from asyncpush.telemetry.tracker import Tracker
 
 if TYPE_CHECKING:
     from asyncpush.report.recorder import Recorder
+
+_LOGGER = logging.getLogger("asyncpush.cli")
 
 
 class Watch:
     """Takes a push's events, and shows and keeps what was asked for.
 
     :param output: the options.
+    :raises UsageError: one of them cannot be had.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
         quiet = output.quiet or output.as_json
         configure_logging(verbose=output.verbose, quiet=quiet)
-        self._recorder = None if output.report is None else _recorder(output.report)
         self._tracker = Tracker()
+        self._sinks: list[EventSink] = [self._tracker.take]
         self._view: LiveView | None = None
         if not quiet and not HANDLER.as_json and wants_live_view(HANDLER.console):
             self._view = LiveView(HANDLER.console, self._tracker, verbose=output.verbose)
+        self._recorder = None if output.report is None else _recorder(output.report)
+        if self._recorder is not None:
+            self._sinks.append(self._recorder.take)
+        self._metrics = Metrics()
+        self._listen = (
+            None if output.metrics_listen is None else parse_listen(output.metrics_listen)
+        )
+        self._file = None if output.metrics is None else MetricsFile(output.metrics, self._metrics)
+        if self._file or self._listen:
+            self._sinks.append(self._metrics.take)
+        if output.otel:
+            from asyncpush.cli.otel import spans  # noqa: PLC0415 - an extra, not always there
+
+            self._sinks.append(spans().take)
 
     def take(self, event: Event) -> None:
         """Take one event."""
-        self._tracker.take(event)
-        if self._recorder is not None:
-            self._recorder.take(event)
+        for sink in self._sinks:
+            sink(event)
 
     def stop(self) -> None:
         """Tell whoever looks that the push is being stopped."""
@@ -70,23 +89,38 @@ class Watch:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Show the push while the context lasts; afterwards nothing of the view is left."""
-        if self._view is None:
-            yield
-            return
-        with HANDLER.redirected(self._view.above):
-            try:
+        try:
+            if self._view is None:
                 yield
-            finally:
-                self._view.close()
+                return
+            with HANDLER.redirected(self._view.above):
+                try:
+                    yield
+                finally:
+                    self._view.close()
+        finally:
+            if self._file is not None:
+                self._file.write()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Do what has to be done now and then while the context lasts."""
-        async with anyio.create_task_group() as tasks:
+        """Do what has to be done now and then while the context lasts.
+
+        :raises UsageError: the port for the metrics cannot be had.
+        """
+        async with AsyncExitStack() as stack:
+            if self._listen:
+                serving = serve_metrics(self._metrics, *self._listen)
+                url = await stack.enter_async_context(serving)
+                extra = {"event": "metrics_served", "fields": {"url": url}}
+                _LOGGER.info("metrics are served at %s", url, extra=extra)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
             if self._view is not None:
                 tasks.start_soon(self._view.run)
             elif self._output.heartbeat:
                 tasks.start_soon(beat, self._tracker, self._output.heartbeat)
+            if self._file is not None:
+                tasks.start_soon(self._file.keep_up)
             yield
             tasks.cancel_scope.cancel()
 
