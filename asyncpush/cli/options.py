@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -14,6 +14,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.replication_wait import DEFAULT_TIMEOUT
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MIB
+from asyncpush.registries.ecr.options import TransportName
 
 _DEFAULTS = PushOptions()
 
@@ -70,9 +71,9 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--transport",
-            type=click.Choice(["native", "distribution"]),
-            help="The API that ECR is spoken to with: its own, or OCI distribution."
-            " [default: native]",
+            type=click.Choice(get_args(TransportName)),
+            help="How to speak to ECR: by its own API, OCI distribution, or both: hybrid and auto"
+            " mount layers that another repository has. [default: native]",
         ),
         click.option(
             "--plain-http",

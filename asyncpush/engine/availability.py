@@ -49,6 +49,14 @@ class Availability:
                     await self._ask_batch(batch)
         return {digest: self._known[digest] for digest in wanted}
 
+    def known(self) -> set[Digest]:
+        """The blobs that the repository is known to have."""
+        return {digest for digest, there in self._known.items() if there}
+
+    def lacks(self, digest: Digest) -> bool:
+        """Whether it is known that the repository does not have a blob."""
+        return self._known.get(digest) is False
+
     def learn(self, digest: Digest) -> None:
         """Note that the repository has a blob now."""
         self._known[digest] = True

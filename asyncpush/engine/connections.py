@@ -78,15 +78,12 @@ class Connections:
                 plain_http=registry.loopback or settings.plain_http,
             )
         # The AWS client takes as long to import as all else together, and only ECR needs it.
-        from asyncpush.registries.ecr import token, transport  # noqa: PLC0415
+        from asyncpush.registries.ecr.choice import open_ecr  # noqa: PLC0415
 
-        if self._options.transport == "distribution":
-            return token.open_by_token(
-                registry, settings.aws, connections=connections, user_agent=user_agent
-            )
-        return transport.open_transport(
+        return open_ecr(
             registry,
             settings.aws,
+            self._options.transport,
             connections=connections,
             hashing=self._hashing,
             user_agent=user_agent,

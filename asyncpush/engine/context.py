@@ -11,7 +11,9 @@ import anyio
 from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
+from asyncpush.engine.refusals import Refusals
 from asyncpush.engine.retry import Retrier
+from asyncpush.engine.throughput import Throughput
 from asyncpush.engine.work import ByteLimiter
 from asyncpush.errors import AsyncpushError, TransientError
 from asyncpush.registries.base import Transport
@@ -31,6 +33,7 @@ class Limits:
 # Longer than a registry's short troubles, shorter than what is worth waiting through 100,000 times.
 _OUTAGE_SECONDS = 120.0
 _PROBE_SECONDS = 10.0
+_FEW = 3
 
 
 @dataclass(slots=True)
@@ -81,6 +84,8 @@ class Context:
     paces: Paces
     emit: EventSink
     health: Health
+    throughput: Throughput = field(default_factory=Throughput)
+    refusals: Refusals = field(default_factory=Refusals)
 
     async def call(self, name: str, where: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make one of the registry's calls at its pace, with retries.
@@ -99,3 +104,9 @@ class Context:
             raise
         self.health.answered()
         return result
+
+    async def attempt(self, name: str, where: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that the push can do without: with few tries, and whatever becomes of it says
+        nothing of whether the registry answers, since another host may serve it.
+        """
+        return await self.retrier.call(name, where, call, self.paces.of(name), attempts=_FEW)

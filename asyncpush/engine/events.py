@@ -69,6 +69,16 @@ class BlobExists:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobMounted:
+    """A blob was mounted from ``source``, another repository of the registry, and not sent."""
+
+    repository: str
+    digest: str
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class LayerStarted:
     """A blob's turn to be uploaded has come, after ``waited`` seconds for a layer's slot."""
 
@@ -238,6 +248,7 @@ Event = (
     | ImageStarted
     | ImageStaged
     | BlobExists
+    | BlobMounted
     | LayerStarted
     | LayerFailed
     | UploadResumed

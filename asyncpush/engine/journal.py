@@ -75,6 +75,10 @@ class NoJournal:
         """See :class:`Journal`."""
         return None
 
+    async def open_uploads(self) -> set[tuple[str, str]]:
+        """See :class:`Journal`."""
+        return set()
+
     async def note_upload(
         self, repository: Repository, digest: str, session: UploadSession, received: int
     ) -> None:
@@ -125,6 +129,15 @@ class Journal(NoJournal):
             ).fetchone()
         )
         return None if row is None else OpenUpload(UploadSession(row[0], row[1]), row[2])
+
+    async def open_uploads(self) -> set[tuple[str, str]]:
+        """Repository and digest of every session that an earlier run left with some bytes in it."""
+        rows = await self._run(
+            lambda: self._db.execute(
+                "SELECT repository, digest FROM uploads WHERE received > 0"
+            ).fetchall()
+        )
+        return {(repository, digest) for repository, digest in rows}
 
     async def note_upload(
         self, repository: Repository, digest: str, session: UploadSession, received: int

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
 from asyncpush.plan.reference import AnyRegistry
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.options import AwsOptions
-
+from asyncpush.registries.ecr.options import AwsOptions, TransportName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrySettings:
@@ -61,8 +60,10 @@ class PushOptions:
         None creates none.
     :param aws: credentials and endpoints.
     :param registries: what differs for some registries.
-    :param transport: the API that ECR is spoken to with: its own, or OCI distribution. Registries
-        that are not ECR are always spoken to with OCI distribution.
+    :param transport: the API that ECR is spoken to with: its own (``native``), OCI
+        ``distribution``, or its own with mounts over OCI distribution (``hybrid``, and ``auto``
+        without a word where mounts are refused). Registries that are not ECR are always spoken to
+        with OCI distribution.
     :param plain_http: ask registries that are not ECR's without TLS, also those that are not on
         this machine; what goes there, passwords too, can then be read on the way.
     """
@@ -84,7 +85,7 @@ class PushOptions:
     create: RepositorySettings | None = None
     aws: AwsOptions = field(default_factory=AwsOptions)
     registries: Mapping[AnyRegistry, RegistrySettings] = field(default_factory=dict)
-    transport: Literal["native", "distribution"] = "native"
+    transport: TransportName = "native"
     plain_http: bool = False
 
     def settings(self, registry: AnyRegistry) -> RegistrySettings:
@@ -119,6 +120,11 @@ class PushOptions:
                 )
             if not rate > 0:
                 raise UsageError(f"the quota for {call} is {rate}, and must be above 0")
+        if self.transport not in get_args(TransportName):
+            known = ", ".join(get_args(TransportName))
+            raise UsageError(
+                f"there is no transport {self.transport!r}", advice=f"there is {known}"
+            )
         if self.on_refused not in ("fail", "warn"):
             raise UsageError(f"on_refused is {self.on_refused!r}, and must be fail or warn")
         if self.retry_base < 0 or self.retry_cap < 0:

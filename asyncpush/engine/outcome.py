@@ -6,8 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from asyncpush.engine.repository import RepositoryPush, Tally
+from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.results import ImageResult, ImageStatus, TagResult, TagStatus
+from asyncpush.engine.tally import Tally
 from asyncpush.errors import AsyncpushError, RefusedError
 from asyncpush.plan.graph import PlannedImage
 
@@ -39,7 +40,7 @@ class ImagePush:
             passes = self.lenient and isinstance(exc, RefusedError)
             self.status = ImageStatus.REFUSED if passes else ImageStatus.FAILED
         else:
-            sent = self.tally.blobs_sent or self.tally.manifests_sent
+            sent = self.tally.brought_blobs or self.tally.manifests_sent
             self.status = ImageStatus.PUSHED if sent else ImageStatus.EXISTS
         finally:
             self.seconds += time.monotonic() - begin
@@ -52,7 +53,9 @@ class ImagePush:
             digest=self.image.root,
             status=self.status,
             bytes_sent=self.tally.bytes_sent,
+            bytes_mounted=self.tally.bytes_mounted,
             blobs_sent=self.tally.blobs_sent,
+            blobs_mounted=self.tally.blobs_mounted,
             blobs_existing=self.tally.blobs_existing,
             seconds=self.seconds,
             error=self.error,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,16 @@ from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.limits import ECR
-from asyncpush.plan.reference import AnyRegistry
+from asyncpush.plan.reference import AnyRegistry, Repository
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePreview:
     """What one image would send; a shared blob counts for the first image that needs it.
 
-    ``bytes`` and ``parts`` are of the missing blobs. ``error`` tells why the registry could not be
-    asked; everything counts as missing then.
+    ``mounts`` of the missing blobs would be mounted from other repositories, unless that is
+    refused; ``bytes`` and ``parts`` are of the others. ``error`` tells why the registry could not
+    be asked; everything counts as missing then.
     """
 
     name: str
@@ -34,6 +35,8 @@ class ImagePreview:
     missing: int
     bytes: int
     parts: int
+    mounts: int = 0
+    bytes_mounted: int = 0
     error: AsyncpushError | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,6 +50,8 @@ class ImagePreview:
             "missing_blobs": self.missing,
             "bytes": self.bytes,
             "parts": self.parts,
+            "mounts": self.mounts,
+            "bytes_mounted": self.bytes_mounted,
             "error": self.error.to_dict() if self.error else None,
         }
 
@@ -56,8 +61,10 @@ class RegistryPreview:
     """What a push would send to one registry, and which calls that takes.
 
     :param blobs: blobs that its repositories must hold, ``missing`` of them are not there.
-    :param bytes: bytes of the missing blobs.
+    :param bytes: bytes of the missing blobs that would be sent.
     :param parts: parts that these make.
+    :param mounts: missing blobs that would be mounted, unless that is refused.
+    :param bytes_mounted: their bytes.
     :param calls: how often each call would be made.
     :param quotas: how often each may be made in a second.
     """
@@ -66,6 +73,8 @@ class RegistryPreview:
     missing: int
     bytes: int
     parts: int
+    mounts: int
+    bytes_mounted: int
     calls: Mapping[str, int]
     quotas: Mapping[str, float]
 
@@ -86,6 +95,8 @@ class RegistryPreview:
             "missing_blobs": self.missing,
             "bytes": self.bytes,
             "parts": self.parts,
+            "mounts": self.mounts,
+            "bytes_mounted": self.bytes_mounted,
             "calls": dict(self.calls),
             "seconds_under_quotas": round(self.seconds, 1),
         }
@@ -126,26 +137,29 @@ def preview(
     rejected: Iterable[ImageResult],
     answers: Mapping[PlannedImage, Mapping[Digest, bool] | AsyncpushError],
     options: PushOptions,
+    mounted: Collection[tuple[Repository, Digest]],
 ) -> PushPreview:
     """Hold a plan against what the registries have.
 
     :param answers: for each image, which of its blobs are there, or why that is not known.
+    :param mounted: the missing blobs that would be mounted.
     """
     part_size = options.part_size or ECR.part_bytes
     sums: defaultdict[AnyRegistry, list[ImagePreview]] = defaultdict(list)
-    counted: set[tuple[str, Digest]] = set()
+    counted: set[tuple[Repository, Digest]] = set()
     images = []
     for image in plan.images():
         graph = plan.repositories[image.repository]
         blobs = graph.blobs_of(image)
         answer = answers[image]
         there = {} if isinstance(answer, AsyncpushError) else answer
-        missing = [
-            blob.size
+        missing = {
+            digest: blob.size
             for digest, blob in blobs.items()
-            if not there.get(digest) and (str(image.repository), digest) not in counted
-        ]
-        counted.update((str(image.repository), digest) for digest in blobs)
+            if not there.get(digest) and (image.repository, digest) not in counted
+        }
+        counted.update((image.repository, digest) for digest in blobs)
+        sent = [size for d, size in missing.items() if (image.repository, d) not in mounted]
         one = ImagePreview(
             name=image.name,
             reference=image.reference,
@@ -153,8 +167,10 @@ def preview(
             manifests=len(image.manifests),
             blobs=len(blobs),
             missing=len(missing),
-            bytes=sum(missing),
-            parts=sum(-(-size // part_size) for size in missing),
+            bytes=sum(sent),
+            parts=sum(-(-size // part_size) for size in sent),
+            mounts=len(missing) - len(sent),
+            bytes_mounted=sum(missing.values()) - sum(sent),
             error=answer if isinstance(answer, AsyncpushError) else None,
         )
         images.append(one)
@@ -172,12 +188,14 @@ def _sum_up(
     graphs = [r for r in plan.repositories.values() if r.repository.registry == registry]
     missing = sum(image.missing for image in images)
     parts = sum(image.parts for image in images)
+    mounts = sum(image.mounts for image in images)
     calls = {
         "GetAuthorizationToken": 1,
         "BatchCheckLayerAvailability": sum(-(-len(graph.blobs) // BATCH) for graph in graphs),
+        # A mount has the quota of the upload that it saves.
         "InitiateLayerUpload": missing,
         "UploadLayerPart": parts,
-        "CompleteLayerUpload": missing,
+        "CompleteLayerUpload": missing - mounts,
         "PutImage": sum(graph.commits(atomic=options.atomic) for graph in graphs),
     }
     quotas = {**PUBLISHED_QUOTAS, **options.settings(registry).quotas}
@@ -186,6 +204,8 @@ def _sum_up(
         missing=missing,
         bytes=sum(image.bytes for image in images),
         parts=parts,
+        mounts=mounts,
+        bytes_mounted=sum(image.bytes_mounted for image in images),
         calls=calls,
         quotas=quotas,
     )

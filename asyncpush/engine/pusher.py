@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ from asyncpush.engine.planning import plan_items, planned
 from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.release import Release
 from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, pushed_images
-from asyncpush.engine.repository import RepositoryPush
+from asyncpush.engine.repositories import Repositories
 from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.engine.verify import RepositoryCheck, Verdict, VerifyReport
 from asyncpush.engine.work import for_each
@@ -116,12 +117,13 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in rejected:
                 self._finish(result)
-            repositories = _Repositories(plan, self._connections, journal or NoJournal())
+            repositories = Repositories(plan, self._connections, journal or NoJournal())
             self._connections.forgive()
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
-                await self._each_registry(plan.images(), partial(self._push_image, repositories))
+                work = partial(self._push_image, plan, repositories)
+                await self._each_registry(plan.images(), work, repositories)
             report.complete = True
         finally:
             report.seconds = time.monotonic() - begin
@@ -138,7 +140,7 @@ class Pusher:
 
     async def preview_plan(self, plan: Plan, rejected: Iterable[ImageResult] = ()) -> PushPreview:
         """What :meth:`push_plan` would send."""
-        repositories = _Repositories(plan, self._connections, NoJournal())
+        repositories = Repositories(plan, self._connections, NoJournal(), create=False)
         answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
 
         async def ask(image: PlannedImage) -> None:
@@ -149,7 +151,12 @@ class Pusher:
                 answers[image] = exc
 
         await self._each_registry(plan.images(), ask)
-        return preview(plan, rejected, answers, self.options)
+        mounted: set[tuple[Repository, Digest]] = set()
+        for registry in {repository.registry for repository in plan.repositories}:
+            # Where it cannot be reached, the images tell.
+            with contextlib.suppress(AsyncpushError):
+                mounted |= await repositories.foreseen(registry)
+        return preview(plan, rejected, answers, self.options, mounted)
 
     async def verify(
         self,
@@ -212,13 +219,15 @@ class Pusher:
             for host, calls in waiting.calls().items():
                 self.report.calls.setdefault(host, {}).update(calls)
 
-    async def _push_image(self, repositories: _Repositories, image: PlannedImage) -> None:
-        self._emit(repositories.started(image))
+    async def _push_image(
+        self, plan: Plan, repositories: Repositories, image: PlannedImage
+    ) -> None:
+        self._emit(_started(plan, image))
         push = self._image_push(repositories, image)
         await push.run(lambda repository: repository.push(image, push.tally))
         self._finish(push.result())
 
-    async def _release(self, plan: Plan, repositories: _Repositories, *, possible: bool) -> None:
+    async def _release(self, plan: Plan, repositories: Repositories, *, possible: bool) -> None:
         pushes = [self._image_push(repositories, image) for image in plan.images()]
         started: set[int] = set()
 
@@ -230,36 +239,58 @@ class Pusher:
             async def one(image: PlannedImage) -> None:
                 if id(image) not in started:
                     started.add(id(image))
-                    self._emit(repositories.started(image))
+                    self._emit(_started(plan, image))
                 await work(by_image[id(image)])
 
-            await self._each_registry([push.image for push in some], one)
+            # Blobs go in the first phase alone, in which all images take part.
+            sharing = repositories if len(started) < len(pushes) else None
+            await self._each_registry([push.image for push in some], one, sharing)
 
         release = Release(pushes, each, lambda push: self._finish(push.result()), self._emit)
         await release.run(possible=possible, rollback=self.options.rollback)
 
-    def _image_push(self, repositories: _Repositories, image: PlannedImage) -> ImagePush:
+    def _image_push(self, repositories: Repositories, image: PlannedImage) -> ImagePush:
         opened = partial(repositories.get, image.repository)
         return ImagePush(image, opened, self.options.on_refused == "warn")
 
     async def _each_registry(
-        self, images: Iterable[PlannedImage], work: Callable[[PlannedImage], Awaitable[None]]
+        self,
+        images: Iterable[PlannedImage],
+        work: Callable[[PlannedImage], Awaitable[None]],
+        repositories: Repositories | None = None,
     ) -> None:
         """Do work on images, those of each registry in their order and at their own speed.
 
         Images that go to several registries have their turns there at about the same time, so that
         their blobs are read from disk once, and from the page cache after that.
+
+        :param repositories: tells the order in which they share most, for work that brings blobs;
+            None keeps the images' own.
         """
         queues: defaultdict[AnyRegistry, list[PlannedImage]] = defaultdict(list)
         for image in images:
             queues[image.repository.registry].append(image)
+
+        async def turn(image: PlannedImage) -> None:
+            try:
+                await work(image)
+            finally:
+                if repositories is not None:
+                    repositories.ended(image)
+
+        async def run(registry: AnyRegistry, queue: Sequence[PlannedImage]) -> None:
+            if repositories is not None:
+                queue = await repositories.turns(registry, queue)
+            await for_each(queue, min(self.options.images, len(queue)), turn)
+
         async with anyio.create_task_group() as tasks:
-            for queue in queues.values():
-                tasks.start_soon(for_each, queue, min(self.options.images, len(queue)), work)
+            for registry, queue in queues.items():
+                tasks.start_soon(run, registry, queue)
 
     def _finish(self, result: ImageResult) -> None:
         self.report.images.append(result)
         self.report.bytes_sent += result.bytes_sent
+        self.report.bytes_mounted += result.bytes_mounted
         self._emit(ImageFinished(result))
 
     def _emit(self, event: Event) -> None:
@@ -271,26 +302,7 @@ class Pusher:
             self._on_event(event)
 
 
-class _Repositories:
-    """The repositories of one push, opened when their first image has its turn."""
-
-    def __init__(self, plan: Plan, connections: Connections, journal: NoJournal) -> None:
-        self._plan = plan
-        self._connections = connections
-        self._journal = journal
-        self._opened: dict[Repository, RepositoryPush] = {}
-
-    async def get(self, repository: Repository) -> RepositoryPush:
-        context = await self._connections.get(repository.registry)
-        push = self._opened.get(repository)
-        if push is None:
-            push = RepositoryPush(self._plan.repositories[repository], context, self._journal)
-            self._opened[repository] = push
-        return push
-
-    def started(self, image: PlannedImage) -> ImageStarted:
-        blobs = self._plan.repositories[image.repository].blobs_of(image)
-        sizes: dict[str, int] = {digest: blob.size for digest, blob in blobs.items()}
-        return ImageStarted(
-            image.reference, image.name, str(image.repository), sizes, image.manifests
-        )
+def _started(plan: Plan, image: PlannedImage) -> ImageStarted:
+    blobs = plan.repositories[image.repository].blobs_of(image)
+    sizes: dict[str, int] = {digest: blob.size for digest, blob in blobs.items()}
+    return ImageStarted(image.reference, image.name, str(image.repository), sizes, image.manifests)

@@ -5,23 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from asyncpush.engine.availability import Availability
+from asyncpush.engine.blobs import RepositoryBlobs
 from asyncpush.engine.context import Context
-from asyncpush.engine.events import (
-    BlobExists,
-    LayerComplete,
-    LayerFailed,
-    ManifestCommitted,
-    RepositoryCreated,
-)
+from asyncpush.engine.events import ManifestCommitted, RepositoryCreated
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.results import TagResult, TagStatus
-from asyncpush.engine.upload import BlobUpload
-from asyncpush.engine.work import Once, for_each
+from asyncpush.engine.tally import Tally
+from asyncpush.engine.work import Once
 from asyncpush.errors import (
     AsyncpushError,
     BlobsNotFoundError,
@@ -43,29 +36,24 @@ _TAGS_AT_ONCE = 100
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Tally:
-    """What an image caused to be sent, and what it found there."""
-
-    bytes_sent: int = 0
-    blobs_sent: int = 0
-    blobs_existing: int = 0
-    manifests_sent: int = 0
-    tags: dict[str, TagResult] = field(default_factory=dict)
-
-
 class RepositoryPush:
-    """The push into one repository, shared by all images that go there."""
+    """The push into one repository, shared by all images that go there.
 
-    def __init__(self, plan: RepositoryPlan, context: Context, journal: NoJournal) -> None:
+    :param create: whether it may be created if it is missing, where the options ask for that; if it
+        may not, it is looked at as if it had been.
+    """
+
+    def __init__(
+        self, plan: RepositoryPlan, context: Context, journal: NoJournal, *, create: bool = True
+    ) -> None:
+        self._may_create = create
         self._plan = plan
         self._journal = journal
         self._repository = plan.repository
         self._context = context
         self._transport = context.transport
         self._emit = context.emit
-        self._availability = Availability(self._ask)
-        self._blobs: Once[Digest, bool] = Once()
+        self.blobs = RepositoryBlobs(plan, context, journal, self._ask)
         self._manifests: Once[tuple[Digest, str | None], bool] = Once()
         self._by_digest: set[Digest] = set()
         self._created: Once[str, None] = Once()
@@ -77,7 +65,7 @@ class RepositoryPush:
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
-        await self._ensure_blobs(list(self._plan.blobs_of(image)), tally)
+        await self.blobs.ensure(list(self._plan.blobs_of(image)), tally)
         for digest in image.manifests:
             if digest != image.root or not image.tags:
                 await self._commit_once(digest, None, tally)
@@ -88,7 +76,7 @@ class RepositoryPush:
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
-        await self._ensure_blobs(list(self._plan.blobs_of(image)), tally)
+        await self.blobs.ensure(list(self._plan.blobs_of(image)), tally)
         for digest in image.manifests:
             await self._commit_once(digest, None, tally)
 
@@ -144,56 +132,23 @@ class RepositoryPush:
         await self._journal.note_manifest(self._repository, before, tag)
         return True
 
+    async def ask(self) -> None:
+        """Ask which blobs the repository has, for all of its images together.
+
+        :raises AsyncpushError: it does not tell.
+        """
+        await self.blobs.there(self._plan.blobs)
+
     async def available(self, image: PlannedImage) -> dict[Digest, bool]:
         """Whether the repository has each of an image's blobs."""
-        return await self._availability.has(self._plan.blobs_of(image))
-
-    async def _ensure_blobs(self, digests: Sequence[Digest], tally: Tally) -> None:
-        there = await self._availability.has(digests)
-        missing = []
-        for digest in digests:
-            if there[digest]:
-                tally.blobs_existing += 1
-                if not self._blobs.done(digest):
-                    await self._blobs.do(digest, partial(self._note_existing, digest))
-            else:
-                missing.append(digest)
-        await for_each(
-            missing,
-            min(len(missing), self._context.options.layers),
-            partial(self._ensure_blob, tally=tally),
-        )
-
-    async def _note_existing(self, digest: Digest) -> bool:
-        self._emit(BlobExists(str(self._repository), digest, self._plan.blobs[digest].size))
-        return False
-
-    async def _ensure_blob(self, digest: Digest, tally: Tally) -> None:
-        uploaded, here = await self._blobs.do(digest, partial(self._upload, digest, tally))
-        if uploaded and here:
-            tally.blobs_sent += 1
-        else:
-            tally.blobs_existing += 1
-
-    async def _upload(self, digest: Digest, tally: Tally) -> bool:
-        blob = self._plan.blobs[digest]
-        upload = BlobUpload(self._context, self._journal, self._repository, blob)
-        try:
-            await upload.run()
-        except AsyncpushError as exc:
-            exc.at(digest=digest, file=getattr(blob.source, "path", None))
-            self._emit(LayerFailed(str(self._repository), digest, blob.size, upload.sent, exc))
-            raise
-        finally:
-            tally.bytes_sent += upload.sent
-        self._availability.learn(digest)
-        self._emit(LayerComplete(str(self._repository), digest, blob.size, upload.sent))
-        return True
+        return await self.blobs.there(self._plan.blobs_of(image))
 
     async def _commit_once(self, digest: Digest, tag: str | None, tally: Tally) -> None:
         """Commit a manifest unless this run, or an earlier one of the job, has done so."""
         # A blob that was missing belies what the journal has of the manifests that name it.
-        if not tally.blobs_sent and await self._journal.is_committed(self._repository, digest, tag):
+        known = not tally.brought_blobs
+        if known and await self._journal.is_committed(self._repository, digest, tag):
+            self._references(self._plan.manifests[digest])
             if tag is not None:
                 tally.tags[tag] = self._tag_result(tag, TagStatus.MOVED_EARLIER)
             return
@@ -224,11 +179,16 @@ class RepositoryPush:
             file = getattr(manifest.source, "path", None)
             raise exc.at(digest=manifest.digest, tag=tag, file=file) from exc.__cause__
         self._by_digest.add(manifest.digest)
+        self._references(manifest)
         await self._journal.note_manifest(self._repository, manifest.digest, tag)
         tally.manifests_sent += not existed
         seconds = time.monotonic() - begin
         self._emit(ManifestCommitted(str(self._repository), manifest.digest, tag, existed, seconds))
         return existed
+
+    def _references(self, manifest: PlannedManifest) -> None:
+        if self.blobs.mounts is not None:
+            self.blobs.mounts.committed(self._repository, manifest.blobs)
 
     async def _put_or_mend(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
         """Commit a manifest; what the registry has lost meanwhile is sent once more.
@@ -238,10 +198,8 @@ class RepositoryPush:
         try:
             return await self._put(manifest, tag)
         except BlobsNotFoundError:
-            self._availability.forget(manifest.blobs)
-            for digest in manifest.blobs:
-                self._blobs.forget(digest)
-            await self._ensure_blobs(manifest.blobs, tally)
+            self.blobs.forget(manifest.blobs)
+            await self.blobs.ensure(manifest.blobs, tally)
         except ManifestsNotFoundError:
             for digest in self._plan.needs_of(manifest):
                 self._by_digest.discard(digest)
@@ -271,8 +229,14 @@ class RepositoryPush:
             return False
 
     async def _ask(self, digests: Sequence[Digest]) -> set[Digest]:
+        name, where = "BatchCheckLayerAvailability", str(self._repository)
         ask = partial(self._transport.available, self._repository.name, digests)
-        return await self._call("BatchCheckLayerAvailability", ask)
+        if self._may_create or self._context.options.create is None:
+            return await self._call(name, ask)
+        try:
+            return await self._context.call(name, where, ask)
+        except RepositoryNotFoundError:
+            return set()
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         where = str(self._repository)

@@ -57,7 +57,8 @@ class ImageResult:
     """How one image ended.
 
     ``bytes_sent`` are the bytes of blobs that were uploaded on this image's behalf: a shared layer
-    counts for the image that brought it up. ``seconds`` run from its turn to its end.
+    counts for the image that brought it up. ``bytes_mounted`` are those of blobs that another
+    repository of the registry gave it. ``seconds`` run from its turn to its end.
     """
 
     name: str
@@ -70,6 +71,8 @@ class ImageResult:
     seconds: float = 0.0
     error: AsyncpushError | None = None
     tags: tuple[TagResult, ...] = ()
+    bytes_mounted: int = 0
+    blobs_mounted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
@@ -79,7 +82,9 @@ class ImageResult:
             "digest": self.digest,
             "status": str(self.status),
             "bytes_sent": self.bytes_sent,
+            "bytes_mounted": self.bytes_mounted,
             "blobs_sent": self.blobs_sent,
+            "blobs_mounted": self.blobs_mounted,
             "blobs_existing": self.blobs_existing,
             "seconds": round(self.seconds, 3),
             "error": self.error.to_dict() if self.error else None,
@@ -91,6 +96,7 @@ class ImageResult:
 class PushReport:
     """What came of a push, in the order in which the images ended.
 
+    :param bytes_mounted: bytes of blobs that were mounted from other repositories instead of sent.
     :param retries: calls that were made again because they failed.
     :param throttles: calls that were made again because the registry throttled them.
     :param calls: by registry and call: how often it was made and throttled, its quota, its rate.
@@ -99,6 +105,7 @@ class PushReport:
 
     images: list[ImageResult] = field(default_factory=list)
     bytes_sent: int = 0
+    bytes_mounted: int = 0
     retries: int = 0
     throttles: int = 0
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -137,6 +144,7 @@ class PushReport:
             "ok": self.ok,
             "seconds": round(self.seconds, 3),
             "bytes_sent": self.bytes_sent,
+            "bytes_mounted": self.bytes_mounted,
             "retries": self.retries,
             "throttles": self.throttles,
             "calls": self.calls,

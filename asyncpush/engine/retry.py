@@ -48,7 +48,13 @@ class Retrier:
         self._rng = rng or random.Random()  # noqa: S311 - jitter needs no secrecy
 
     async def call(
-        self, name: str, repository: str, call: Callable[[], Awaitable[T]], pace: Pace
+        self,
+        name: str,
+        repository: str,
+        call: Callable[[], Awaitable[T]],
+        pace: Pace,
+        *,
+        attempts: int | None = None,
     ) -> T:
         """Make a call until it succeeds, fails for good, or was tried often enough.
 
@@ -58,8 +64,10 @@ class Retrier:
         :param name: the API's name of the call.
         :param repository: what it is about, for the events.
         :param pace: how fast such calls may be made; told what came of this one.
+        :param attempts: how often it may fail, if less often than other calls.
         :raises TransientError: the last failure, which says how often it was tried.
         """
+        attempts = min(self._attempts, attempts or self._attempts)
         failures = throttles = 0
         error: TransientError
         while True:
@@ -75,7 +83,7 @@ class Retrier:
             except TransientError as exc:
                 ended(exc.kind)
                 failures += 1
-                attempt, last, error = failures, failures >= self._attempts, exc
+                attempt, last, error = failures, failures >= attempts, exc
             except AsyncpushError as exc:
                 pace.succeeded()
                 ended(exc.kind)

@@ -32,10 +32,18 @@ T = TypeVar("T")
 
 
 class BlobUpload:
-    """Uploads one blob to one repository; ``sent`` counts the acknowledged bytes so far."""
+    """Uploads one blob to one repository; ``sent`` counts the acknowledged bytes so far.
+
+    :param opened: a session that the registry has opened already.
+    """
 
     def __init__(
-        self, context: Context, journal: NoJournal, repository: Repository, blob: PlannedBlob
+        self,
+        context: Context,
+        journal: NoJournal,
+        repository: Repository,
+        blob: PlannedBlob,
+        opened: UploadSession | None = None,
     ) -> None:
         self._context = context
         self._journal = journal
@@ -43,6 +51,7 @@ class BlobUpload:
         self._repository = repository
         self._name = repository.name
         self._blob = blob
+        self._opened = opened
         self.sent = 0
         # Of the last part: seconds that it waited for a slot and memory, and those that it took.
         self._waited = self._took = 0.0
@@ -102,9 +111,10 @@ class BlobUpload:
         return left.session, offset
 
     async def _begin(self) -> UploadSession:
-        session = await self._call(
-            "InitiateLayerUpload", partial(self._transport.start_upload, self._name)
-        )
+        session, self._opened = self._opened, None
+        if session is None:
+            start = partial(self._transport.start_upload, self._name)
+            session = await self._call("InitiateLayerUpload", start)
         await self._journal.note_upload(self._repository, self._blob.digest, session, 0)
         return session
 
@@ -142,6 +152,7 @@ class BlobUpload:
                 )
             received = min(last + 1, self._blob.size) - offset
             self.sent += received
+            self._context.throughput.add(received)
             self._context.emit(
                 PartSent(
                     str(self._repository),

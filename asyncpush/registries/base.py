@@ -36,6 +36,32 @@ class PartReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Mounting:
+    """What can be mounted from another repository of the same registry.
+
+    :param referenced: only blobs that a manifest of the other repository references, instead of all
+        that are there.
+    :param advice: what to tell people whose mounts are refused; empty tells them nothing.
+    """
+
+    referenced: bool
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MountAnswer:
+    """What came of a mount.
+
+    :param mounted: whether the repository has the blob now.
+    :param session: if not, the session that the registry opened for an upload instead, where there
+        is one that can be used.
+    """
+
+    mounted: bool
+    session: UploadSession | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaggedManifest:
     """A manifest as a registry gives it back."""
 
@@ -73,6 +99,11 @@ class Transport(Protocol):
         """Bytes of memory that one part in flight holds at most."""
         ...
 
+    @property
+    def mounting(self) -> Mounting | None:
+        """What :meth:`mount` may be asked for; None if this API mounts nothing."""
+        ...
+
     async def authorize(self) -> None:
         """Prove the credentials before anything is sent.
 
@@ -86,6 +117,15 @@ class Transport(Protocol):
 
     async def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session for one blob."""
+        ...
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
+        """Let a repository have a blob that another one has, without sending it.
+
+        A refusal is an answer, not an error.
+
+        :param source: the other repository.
+        """
         ...
 
     async def last_received(self, repository: str, session: UploadSession) -> int:

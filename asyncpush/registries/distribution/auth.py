@@ -52,7 +52,8 @@ class Authorizer:
 
         :param extra: a further repository to read from.
         """
-        scope = _scope(repository, extra)
+        # A password is good for all that its user may do.
+        scope = _scope(repository, extra if self._wants_token() else None)
         held = self._held.get(scope)
         if held is not None and held.until > time.monotonic():
             return held.header
@@ -78,13 +79,16 @@ class Authorizer:
             del self._held[scope]
         return True
 
+    def _wants_token(self) -> bool:
+        return any(challenge.scheme == "bearer" for challenge in self._challenges)
+
     async def _get(self, repository: str, scope: str) -> _Held:
         login = await self._find_login(repository)
         for challenge in self._challenges:
             if challenge.scheme == "bearer" and "realm" in challenge.params:
                 return await self._fetch(challenge.params, scope, login)
             if challenge.scheme == "basic" and login is not None:
-                return _Held(_basic(login), float("inf"))
+                return _Held(_basic(login), login.until)
         if login is None:
             raise CredentialsError(
                 "the registry wants credentials, and there are none",

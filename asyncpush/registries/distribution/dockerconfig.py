@@ -22,11 +22,15 @@ _HELPER_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user and a password, or a token that identifies the user (``identity_token``)."""
+    """A user and a password, or a token that identifies the user (``identity_token``).
+
+    It is good until ``until``, a time of the monotonic clock.
+    """
 
     user: str
     password: str = field(default="", repr=False)
     identity_token: str | None = field(default=None, repr=False)
+    until: float = float("inf")
 
 
 def find_login(host: str, repository: str, environ: Mapping[str, str]) -> Login | None:

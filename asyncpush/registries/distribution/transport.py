@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from asyncpush.oci.mediatypes import MANIFESTS
 from asyncpush.plan.limits import MIB
 from asyncpush.registries.base import (
+    MountAnswer,
+    Mounting,
     PartReceipt,
     RepositorySettings,
     TaggedManifest,
@@ -43,6 +46,7 @@ from asyncpush.registries.distribution.referrers import add_referrer
 CHUNK = 64 * MIB
 """Bytes of a chunk, unless the registry asks for more: a blob up to this size goes in one request,
 a larger one can be taken up again in its middle."""
+_STORED = Mounting(referenced=False)
 _HEADS_AT_ONCE = 8
 _MOST_REDIRECTS = 5
 _ACCEPT = ", ".join(sorted(MANIFESTS))
@@ -72,8 +76,13 @@ class DistributionTransport:
     part_memory = 2 * PIECE
 
     def __init__(
-        self, session: aiohttp.ClientSession, endpoint: Endpoint, find_login: FindLogin
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
+        find_login: FindLogin,
+        mounting: Mounting,
     ) -> None:
+        self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
         self._authorizer = Authorizer(session, endpoint.host, find_login)
@@ -130,9 +139,19 @@ class DistributionTransport:
         async with self._ask("POST", url, "POST upload", repository) as answer:
             if answer.status != 202:
                 raise await error_of(answer, "POST upload", **self._where(repository))
-            least = answer.headers.get("OCI-Chunk-Min-Length", "")
-            size = max(CHUNK, int(least)) if least.isdigit() else CHUNK
-            return UploadSession(str(self._location(answer)), size)
+            return self._opened(answer)
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        url = self._url(repository, "blobs", "uploads", "")
+        url = url.with_query({"mount": digest, "from": source})
+        call = "POST mount"
+        async with self._ask("POST", url, call, repository, source=source) as answer:
+            if answer.status == 201:
+                return MountAnswer(mounted=True)
+            if answer.status != 202:
+                raise await error_of(answer, call, **self._where(repository), digest=digest)
+            return MountAnswer(mounted=False, session=self._opened(answer))
 
     async def last_received(self, repository: str, session: UploadSession) -> int:
         """See :class:`~asyncpush.registries.base.Transport`."""
@@ -302,16 +321,18 @@ class DistributionTransport:
         repository: str,
         headers: Mapping[str, str] = {},
         body: Callable[[], Any] | None = None,
+        source: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make a request, authorized, redirected where that is asked; at most two tries of a 401.
 
         :param body: makes the body, once for each time that it is sent.
+        :param source: a further repository that is read from.
         """
         tried = False
         redirects = 0
         while True:
             own = _same_place(url, self._endpoint.url)
-            token = await self._authorizer.header(repository) if own else None
+            token = await self._authorizer.header(repository, source) if own else None
             sent = {**headers, **({"Authorization": token} if token else {})}
             try:
                 async with self._session.request(
@@ -341,6 +362,12 @@ class DistributionTransport:
             )
         return answer.url.join(URL(location))
 
+    def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
+        """The upload session that an answer has opened."""
+        least = answer.headers.get("OCI-Chunk-Min-Length", "")
+        size = max(CHUNK, int(least)) if least.isdigit() else CHUNK
+        return UploadSession(str(self._location(answer)), size)
+
     def _own(self, address: str) -> URL:
         """A session's address; a journal's could name another host, which gets nothing of ours."""
         url = URL(address)
@@ -365,6 +392,8 @@ async def open_transport(
     plain_http: bool,
     find: FindLogin | None = None,
     url: str | None = None,
+    mounting: Mounting = _STORED,
+    tls: ssl.SSLContext | None = None,
     read_timeout: float = 60.0,
 ) -> AsyncIterator[DistributionTransport]:
     """Open the transport to one registry.
@@ -374,6 +403,8 @@ async def open_transport(
     :param plain_http: whether it is asked without TLS.
     :param find: finds credentials; None looks where docker and podman keep them.
     :param url: its address, where that is not the host's own.
+    :param mounting: what it mounts; the specification knows no condition.
+    :param tls: the authorities that are trusted, where they are not the machine's.
     :param read_timeout: seconds to wait for the next bytes of an answer.
     """
 
@@ -382,14 +413,14 @@ async def open_transport(
 
     address = URL(url) if url else URL(f"{'http' if plain_http else 'https'}://{host}")
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls or True),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
         headers={"User-Agent": user_agent},
         auto_decompress=False,
         trust_env=True,
     ) as session:
         endpoint = Endpoint(host=host, url=address)
-        yield DistributionTransport(session, endpoint, find or from_files)
+        yield DistributionTransport(session, endpoint, find or from_files, mounting)
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

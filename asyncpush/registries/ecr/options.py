@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+TransportName = Literal["native", "distribution", "hybrid", "auto"]
+"""The ways to speak to ECR."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

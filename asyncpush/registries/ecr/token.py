@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+import ssl
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 
-from asyncpush.errors import CredentialsError
+from asyncpush.errors import CredentialsError, UsageError
 from asyncpush.plan.reference import Registry
+from asyncpush.registries.base import Mounting
+from asyncpush.registries.distribution.auth import FindLogin
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import is_aws, open_client
+
+MOUNTING = Mounting(
+    referenced=True,
+    advice="mounting must be switched on for the account (aws ecr put-account-setting --name"
+    " BLOB_MOUNTING --value ENABLED), both repositories must be encrypted alike, and the source"
+    " must grant ecr:GetDownloadUrlForLayer; --transport native asks for no mounts",
+)
+"""What ECR mounts ("Blob mounting in Amazon ECR"; aws/containers-roadmap 2860)."""
 
 _MARGIN_SECONDS = 900
 
@@ -29,35 +42,71 @@ async def open_by_token(
     :param connections: the most connections to keep open to it.
     :raises CredentialsError: no token is given.
     """
-    async with open_client(registry, aws, 2, user_agent) as client:
-        held: list[tuple[float, Login]] = []
-        lock = anyio.Lock()
-
-        async def find(_repository: str) -> Login:
-            async with lock:
-                if not held or held[0][0] < time.time():
-                    held[:] = [await _get(client, registry)]
-                return held[0][1]
-
-        # An API of one's own, such as a local registry, also is where its images are.
-        async with open_transport(
-            registry.host,
-            connections=connections,
-            user_agent=user_agent,
-            plain_http=False,
-            find=find,
-            url=None if is_aws(client.meta.endpoint_url) else str(client.meta.endpoint_url),
-            read_timeout=aws.read_timeout,
-        ) as transport:
-            yield transport
+    async with (
+        open_client(registry, aws, 2, user_agent) as client,
+        open_beside(client, registry, aws, connections=connections, user_agent=user_agent) as api,
+    ):
+        yield api
 
 
-async def _get(client: object, registry: Registry) -> tuple[float, Login]:
+@contextlib.asynccontextmanager
+async def open_beside(
+    client: Any, registry: Registry, aws: AwsOptions, *, connections: int, user_agent: str
+) -> AsyncIterator[DistributionTransport]:
+    """Open OCI distribution to an ECR registry, with a client of ECR's own API at hand.
+
+    :param client: gives the tokens.
+    :param connections: the most connections to keep open to it.
+    """
+    endpoint = client.meta.endpoint_url
+    # An API of one's own, such as a local registry, also is where its images are.
+    async with open_transport(
+        registry.host,
+        connections=connections,
+        user_agent=user_agent,
+        plain_http=False,
+        find=_finder(client, registry),
+        url=None if is_aws(endpoint) else str(endpoint),
+        mounting=MOUNTING,
+        tls=_trusted(),
+        read_timeout=aws.read_timeout,
+    ) as transport:
+        yield transport
+
+
+def _trusted() -> ssl.SSLContext | None:
+    """The authorities that AWS's tools are told to trust, so that both APIs trust the same."""
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if not bundle:
+        return None
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as exc:  # ssl's own errors are of this kind, too
+        raise UsageError(
+            f"AWS_CA_BUNDLE cannot be read: {exc.strerror or exc}", file=bundle
+        ) from exc
+
+
+def _finder(client: Any, registry: Registry) -> FindLogin:
+    """Gives the token, the same for all repositories until it is nearly over."""
+    held: list[Login] = []
+    lock = anyio.Lock()
+
+    async def find(_repository: str) -> Login:
+        async with lock:
+            if not held or held[0].until <= time.monotonic():
+                held[:] = [await _get(client, registry)]
+            return held[0]
+
+    return find
+
+
+async def _get(client: Any, registry: Registry) -> Login:
     with translating("GetAuthorizationToken", registry=registry.host):
-        answer = await client.get_authorization_token()  # type: ignore[attr-defined]
+        answer = await client.get_authorization_token()
     data = answer["authorizationData"][0]
     user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
     if not password:
         raise CredentialsError("ECR's token holds no password", registry=registry.host)
-    expires = data["expiresAt"].timestamp() - _MARGIN_SECONDS
-    return max(expires, time.time() + 60), Login(user, password)
+    left = data["expiresAt"].timestamp() - time.time() - _MARGIN_SECONDS
+    return Login(user, password, until=time.monotonic() + max(left, 60))

@@ -22,6 +22,8 @@ from asyncpush.errors import (
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import (
+    MountAnswer,
+    Mounting,
     PartReceipt,
     RepositorySettings,
     TaggedManifest,
@@ -63,6 +65,7 @@ class EcrTransport:
     """
 
     part_memory = PART_MEMORY
+    mounting: Mounting | None = None
 
     def __init__(self, client: Any, registry: Registry, hashing: anyio.CapacityLimiter) -> None:
         self._client = client
@@ -93,6 +96,10 @@ class EcrTransport:
         with self._translating("InitiateLayerUpload", repository):
             answer = await self._client.initiate_layer_upload(**self._names(repository))
         return UploadSession(answer["uploadId"], int(answer["partSize"]))
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:  # noqa: ARG002
+        """See :class:`~asyncpush.registries.base.Transport`; this API has no such call."""
+        return MountAnswer(mounted=False)
 
     async def last_received(self, repository: str, session: UploadSession) -> int:
         """See :class:`~asyncpush.registries.base.Transport`.

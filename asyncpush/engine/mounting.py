@@ -1,0 +1,218 @@
+"""Mounts in one registry: from whom a repository gets a shared blob, and whether to wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+
+from asyncpush.engine.context import Context
+from asyncpush.engine.events import BlobMounted, Warned
+from asyncpush.errors import AsyncpushError, TransientError
+from asyncpush.oci.digest import Digest
+from asyncpush.plan.graph import PlannedImage
+from asyncpush.plan.reference import AnyRegistry, Repository
+from asyncpush.plan.sharing import ASSUMED_RATE, Sharing, Speed
+from asyncpush.registries.base import MountAnswer, Mounting
+
+NOT_MOUNTED = MountAnswer(mounted=False)
+
+
+@dataclass(slots=True)
+class _Supply:
+    """Repositories from which a blob can be mounted, and those from which it soon can be."""
+
+    ready: dict[Repository, None] = field(default_factory=dict)
+    coming: dict[Repository, None] = field(default_factory=dict)
+
+
+class Mounts:
+    """The mounts of one push into one registry.
+
+    A repository that lacks a shared blob mounts it from one that has it or, if that is worth it,
+    waits for one that goes before it and is about to have it. If that one fails, the next who
+    waited uploads the blob and the others wait for it. Whoever waits holds no slot and no memory
+    but its image's place among those in flight; whoever is waited for has had its turn before.
+
+    :param sharing: the plan of who leads.
+    :param mounting: what the registry mounts.
+    :param left: the blobs that an image's repository lacks by now, with their bytes.
+    """
+
+    def __init__(
+        self,
+        sharing: Sharing,
+        mounting: Mounting,
+        context: Context,
+        left: Callable[[PlannedImage], Mapping[Digest, int]],
+    ) -> None:
+        self._sharing = sharing
+        self._mounting = mounting
+        self._context = context
+        self._refusals = context.refusals
+        self._left = left
+        self._turns = {id(image): turn for turn, image in enumerate(sharing.images)}
+        self._ended: set[int] = set()
+        self._supplies = {
+            digest: _Supply(coming={blob.leader: None}) for digest, blob in sharing.blobs.items()
+        }
+        self._awaited: dict[int, anyio.Event] = {}
+        self._trials: dict[Repository | AnyRegistry, anyio.Event] = {}
+
+    def follows(self, repository: Repository, digest: Digest) -> bool:
+        """Whether a repository is to get a blob from one that goes before it."""
+        return self._sharing.follows(repository, digest)
+
+    def stored(self, repository: Repository, digests: Iterable[Digest]) -> None:
+        """A repository has blobs; some registries mount them from now on."""
+        if not self._mounting.referenced:
+            self._ready(repository, digests)
+
+    def committed(self, repository: Repository, digests: Iterable[Digest]) -> None:
+        """A repository has a manifest that references blobs; every registry mounts them now."""
+        self._ready(repository, digests)
+
+    def ended(self, image: PlannedImage) -> None:
+        """An image's turn is over, well or not: what it has not brought by now, it will not."""
+        turn = self._turns[id(image)]
+        self._ended.add(turn)
+        self._wake(turn)
+
+    async def get(
+        self, repository: Repository, digest: Digest, together: Collection[Digest]
+    ) -> MountAnswer:
+        """Mount a blob, or find out that it is to be uploaded.
+
+        :param together: all blobs that the repository wants to mount now.
+        """
+        if digest not in self._supplies:
+            return NOT_MOUNTED
+        answer = None
+        while answer is None:
+            source = await self._source(repository, digest, together)
+            if source is None:
+                answer = NOT_MOUNTED
+            else:
+                answer = await self._try(repository, digest, source)
+        if not answer.mounted:
+            self._supplies[digest].coming[repository] = None
+        return answer
+
+    async def _source(
+        self, repository: Repository, digest: Digest, together: Collection[Digest]
+    ) -> Repository | None:
+        """A repository that a blob can be mounted from now, maybe after a wait; None for none."""
+        supply = self._supplies[digest]
+        while True:
+            for source in supply.ready:
+                if self._refusals.allows(source, repository):
+                    return source
+            leader = self._leader(repository, digest)
+            if leader is None or not self._worth_waiting(leader, together):
+                return None
+            turn = self._turn(leader, digest)
+            await self._awaited.setdefault(turn, anyio.Event()).wait()
+
+    def _leader(self, repository: Repository, digest: Digest) -> Repository | None:
+        """Who goes before a repository and is about to have a blob."""
+        own = self._turn(repository, digest)
+        for leader in self._supplies[digest].coming:
+            turn = self._turn(leader, digest)
+            if turn < own and turn not in self._ended and self._refusals.allows(leader, repository):
+                return leader
+        return None
+
+    def _worth_waiting(self, leader: Repository, together: Collection[Digest]) -> bool:
+        if not self._mounting.referenced:
+            return True  # Each blob can be mounted as soon as it is there.
+        wanted = [d for d in together if leader in self._coming(d)]
+        image = self._sharing.images[self._turn(leader, wanted[0])]
+        speed = Speed(
+            bytes=self._context.throughput.rate() or ASSUMED_RATE,
+            commits=self._context.paces.of("PutImage").rate,
+        )
+        return self._sharing.is_worth_waiting(image, wanted, self._left(image), speed)
+
+    async def _try(
+        self, repository: Repository, digest: Digest, source: Repository
+    ) -> MountAnswer | None:
+        """Ask for a mount; None if it was refused, or what was learnt meanwhile speaks against it.
+
+        Until a repository has mounted something, its mounts are asked for one at a time, and until
+        some repository has, those of all: so a refusal that holds for all of them costs a few
+        calls, however many wait.
+        """
+        while (trial := self._trial(repository)) is not None and trial in self._trials:
+            await self._trials[trial].wait()
+        if not self._refusals.allows(source, repository):
+            return None
+        if trial is None:
+            return await self._ask(repository, digest, source)
+        ended = self._trials[trial] = anyio.Event()
+        try:
+            return await self._ask(repository, digest, source)
+        finally:
+            del self._trials[trial]
+            ended.set()
+
+    def _trial(self, repository: Repository) -> Repository | AnyRegistry | None:
+        """Whose mounts are on trial if this repository mounts something."""
+        if self._refusals.is_proven(repository):
+            return None
+        return repository if self._refusals.any_proven else repository.registry
+
+    async def _ask(
+        self, repository: Repository, digest: Digest, source: Repository
+    ) -> MountAnswer | None:
+        mount = partial(self._context.transport.mount, repository.name, digest, source.name)
+        reason = self._mounting.advice
+        try:
+            # A mount opens an upload session where it is refused, and has the same quota.
+            answer = await self._context.attempt("InitiateLayerUpload", str(repository), mount)
+        except TransientError as exc:
+            if self._refusals.troubled():
+                self._settle(repository.registry, str(exc))
+            return NOT_MOUNTED
+        except AsyncpushError as exc:
+            answer, reason = NOT_MOUNTED, str(exc)
+        if answer.mounted:
+            self._refusals.mounted(source, repository)
+            size = self._sharing.blobs[digest].size
+            self._context.emit(BlobMounted(str(repository), digest, size, str(source)))
+            return answer
+        if self._refusals.refused(source, repository):
+            self._settle(repository.registry, reason)
+        # A session that the registry opened instead must be used, so this was the only try.
+        return None if answer.session is None else answer
+
+    def _settle(self, registry: AnyRegistry, reason: str) -> None:
+        """The registry mounts nothing: nobody needs to wait any longer."""
+        if reason:
+            self._context.emit(
+                Warned(f"{registry} mounts no blobs, so that all are uploaded: {reason}")
+            )
+        for event in self._awaited.values():
+            event.set()
+        self._awaited.clear()
+
+    def _ready(self, repository: Repository, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            supply = self._supplies.get(digest)
+            if supply is not None and repository not in supply.ready:
+                supply.ready[repository] = None
+                supply.coming.pop(repository, None)
+                self._wake(self._turn(repository, digest))
+
+    def _wake(self, turn: int) -> None:
+        event = self._awaited.pop(turn, None)
+        if event is not None:
+            event.set()
+
+    def _coming(self, digest: Digest) -> Collection[Repository]:
+        supply = self._supplies.get(digest)
+        return () if supply is None else supply.coming
+
+    def _turn(self, repository: Repository, digest: Digest) -> int:
+        return self._sharing.turns[repository, digest]

@@ -1,0 +1,75 @@
+"""What a registry has refused to mount: remembered, so that it is not asked for again."""
+
+from __future__ import annotations
+
+from asyncpush.plan.reference import Repository
+
+# A refusal may be about one pair of repositories (other encryption, no permission on the source).
+# So many without a single success are about the target, or about the registry.
+_ENOUGH = 3
+
+
+class Refusals:
+    """The memory of one registry's answers to mounts that it could have granted.
+
+    Repositories that have mounted from one another are kin: where one of them is refused as a
+    source, all of them are.
+    """
+
+    def __init__(self) -> None:
+        self.off = False
+        """Whether this registry mounts nothing, as far as can be told."""
+        self._kin: dict[Repository, Repository] = {}
+        self._refused: dict[Repository, set[Repository]] = {}
+        self._count = 0
+        self._troubles = 0
+
+    def is_proven(self, target: Repository) -> bool:
+        """Whether a repository has mounted something, so that its mounts need no trial."""
+        return target in self._kin
+
+    @property
+    def any_proven(self) -> bool:
+        """Whether some repository of the registry has mounted something."""
+        return bool(self._kin)
+
+    def allows(self, source: Repository, target: Repository) -> bool:
+        """Whether it is worth asking for a mount."""
+        if self.off or source == target:
+            return False
+        refused = self._refused.get(target, ())
+        if len(refused) >= _ENOUGH and target not in self._kin:
+            return False
+        return self.kin_of(source) not in refused
+
+    def kin_of(self, repository: Repository) -> Repository:
+        """The repository from which its content, or at least some of it, was mounted first."""
+        return self._kin.get(repository, repository)
+
+    def mounted(self, source: Repository, target: Repository) -> None:
+        """A mount was granted."""
+        self._troubles = 0
+        self._kin.setdefault(target, self.kin_of(source))
+
+    def refused(self, source: Repository, target: Repository) -> bool:
+        """A mount was refused.
+
+        :return: whether this has settled that the registry mounts nothing.
+        """
+        self._refused.setdefault(target, set()).add(self.kin_of(source))
+        self._count += 1
+        if self._kin or self._count < _ENOUGH:
+            return False
+        self.off = True
+        return True
+
+    def troubled(self) -> bool:
+        """A mount got no answer, at the end of its tries.
+
+        :return: whether this has settled that it is not worth asking on.
+        """
+        self._troubles += 1
+        if self.off or (self._kin and self._troubles < _ENOUGH):
+            return False
+        self.off = True
+        return True

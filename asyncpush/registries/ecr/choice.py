@@ -1,0 +1,46 @@
+"""Which of its APIs an ECR registry is spoken to with."""
+
+from __future__ import annotations
+
+import contextlib
+
+import anyio
+
+from asyncpush.plan.reference import Registry
+from asyncpush.registries.base import Transport
+from asyncpush.registries.ecr.hybrid import open_hybrid
+from asyncpush.registries.ecr.options import AwsOptions, TransportName
+from asyncpush.registries.ecr.token import open_by_token
+from asyncpush.registries.ecr.transport import open_transport
+
+
+def open_ecr(
+    registry: Registry,
+    aws: AwsOptions,
+    transport: TransportName,
+    *,
+    connections: int,
+    hashing: anyio.CapacityLimiter,
+    user_agent: str,
+) -> contextlib.AbstractAsyncContextManager[Transport]:
+    """Open an ECR registry.
+
+    :param connections: the most connections to keep open to each API.
+    :param hashing: limits the threads that hash parts.
+    :param user_agent: text to add to the User-Agent header.
+    """
+    if transport == "distribution":
+        return open_by_token(registry, aws, connections=connections, user_agent=user_agent)
+    if transport == "native":
+        return open_transport(
+            registry, aws, connections=connections, hashing=hashing, user_agent=user_agent
+        )
+    return open_hybrid(
+        registry,
+        aws,
+        connections=connections,
+        hashing=hashing,
+        user_agent=user_agent,
+        # Who leaves the choice to us need not hear of each registry that mounts nothing.
+        advice=transport == "hybrid",
+    )

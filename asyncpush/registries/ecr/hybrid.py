@@ -1,0 +1,69 @@
+"""Both APIs of ECR at once: uploads over its own, mounts over OCI distribution."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+
+from asyncpush.oci.digest import Digest
+from asyncpush.plan.reference import Registry
+from asyncpush.registries.base import MountAnswer, Mounting
+from asyncpush.registries.distribution.transport import DistributionTransport
+from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.session import open_client
+from asyncpush.registries.ecr.token import MOUNTING, open_beside
+from asyncpush.registries.ecr.transport import EcrTransport
+
+
+class HybridTransport(EcrTransport):
+    """ECR's own API, and its other one for the one thing that it alone can do.
+
+    :param mounts: OCI distribution to the same registry.
+    :param mounting: what the registry mounts.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        registry: Registry,
+        hashing: anyio.CapacityLimiter,
+        mounts: DistributionTransport,
+        mounting: Mounting,
+    ) -> None:
+        super().__init__(client, registry, hashing)
+        self.mounting = mounting
+        self._mounts = mounts
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        answer = await self._mounts.mount(repository, digest, source)
+        # The session that comes with a refusal is one of the other API.
+        return MountAnswer(answer.mounted)
+
+
+@contextlib.asynccontextmanager
+async def open_hybrid(
+    registry: Registry,
+    aws: AwsOptions,
+    *,
+    connections: int,
+    hashing: anyio.CapacityLimiter,
+    user_agent: str,
+    advice: bool = True,
+) -> AsyncIterator[HybridTransport]:
+    """Open both APIs of one registry.
+
+    :param connections: the most connections to keep open to each.
+    :param hashing: limits the threads that hash parts.
+    :param user_agent: text to add to the User-Agent header.
+    :param advice: whether refused mounts are worth a word.
+    """
+    mounting = MOUNTING if advice else Mounting(MOUNTING.referenced)
+    async with (
+        open_client(registry, aws, connections, user_agent) as client,
+        open_beside(client, registry, aws, connections=connections, user_agent=user_agent) as api,
+    ):
+        yield HybridTransport(client, registry, hashing, api, mounting)
