@@ -19,6 +19,7 @@ import logging
 
 from asyncpush.engine.events import (
     BlobExists,
+    BlobMounted,
     CallEnded,
     CallRetried,
     Event,
@@ -57,6 +58,7 @@ __all__ = [
     "AsyncpushError",
     "AwsOptions",
     "BlobExists",
+    "BlobMounted",
     "CallEnded",
     "CallRetried",
     "Event",

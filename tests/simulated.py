@@ -25,7 +25,7 @@ from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import BlobData
 from asyncpush.plan.graph import Plan, PlannedBlob, PlannedImage, PlannedManifest, RepositoryPlan
 from asyncpush.plan.reference import Repository
-from asyncpush.registries.base import PartReceipt, UploadSession
+from asyncpush.registries.base import Mounting, PartReceipt, UploadSession
 from asyncpush.report.document import Report
 from asyncpush.report.file import read_report, write_report
 from asyncpush.report.recorder import Recorder
@@ -85,6 +85,7 @@ class SimulatedRegistry:
     there: set[Digest] = field(default_factory=set)
     fault: Callable[[str, str, int], AsyncpushError | None] = lambda call, repository, tried: None
     part_memory: int = 1
+    mounting: Mounting | None = None
     _active: int = 0
     _rng: random.Random = field(default_factory=lambda: random.Random(5))
     _full: dict[str, float] = field(default_factory=dict)
@@ -148,7 +149,7 @@ class SimulatedRegistry:
             self._full[call] = full
 
 
-class _JumpingLoop(asyncio.SelectorEventLoop):
+class JumpingLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next moment when there is nothing to do until then."""
 
     now = 0.0
@@ -176,7 +177,7 @@ def push(
     async def opened(_: Connections, registry: Registry, aws: object) -> AsyncIterator[object]:
         yield registries[registry]
 
-    loop = _JumpingLoop()
+    loop = JumpingLoop()
     with (
         mock.patch("time.monotonic", loop.time),
         mock.patch.object(Connections, "_open", opened),

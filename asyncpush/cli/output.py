@@ -62,6 +62,8 @@ def print_summary(report: PushReport, *, atomic: bool = False) -> None:
         f"{plural(len(report.images), 'image')}: {', '.join(counts) or 'none ended'};"
         f" {size(report.bytes_sent)} sent in {duration(report.seconds)} ({size(rate)}/s)"
     )
+    if report.bytes_mounted:
+        line += f", {size(report.bytes_mounted)} mounted"
     if report.retries:
         line += f", {report.retries} calls retried"
     click.echo(line)
@@ -116,7 +118,8 @@ def print_preview(preview: PushPreview) -> None:
             print_error(image.error, name=image.name, reference=image.reference)
         click.echo(
             f"{image.name} -> {image.reference}:"
-            f" {image.missing} of {plural(image.blobs, 'blob')} to send,"
+            f" {image.missing - image.mounts} of {plural(image.blobs, 'blob')} to send,"
+            f"{_mounts(image.mounts, image.bytes_mounted)}"
             f" {size(image.bytes)} in {plural(image.parts, 'part')},"
             f" {plural(image.manifests, 'manifest')}"
         )
@@ -127,10 +130,16 @@ def print_preview(preview: PushPreview) -> None:
         calls = ", ".join(f"{call} {count}" for call, count in sums.calls.items())
         click.echo(
             f"{registry}: {plural(sums.blobs - sums.missing, 'blob')} there,"
-            f" {sums.missing} to send, {size(sums.bytes)} in {plural(sums.parts, 'part')};"
+            f" {sums.missing - sums.mounts} to send,"
+            f"{_mounts(sums.mounts, sums.bytes_mounted)}"
+            f" {size(sums.bytes)} in {plural(sums.parts, 'part')};"
             f" calls: {calls}; {duration(sums.seconds)} at least under its quotas"
         )
     click.echo(
         f"dry run: {size(preview.bytes)} to send, {duration(preview.seconds)} at least"
         " under the quotas; nothing was sent"
     )
+
+
+def _mounts(count: int, saved: int) -> str:
+    return f" {count} to mount ({size(saved)})," if count else ""

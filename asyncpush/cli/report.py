@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from asyncpush.errors import UsageError, printable
-from asyncpush.report.document import Image, Report
+from asyncpush.report.document import Image, Report, Totals
 from asyncpush.report.file import read_report
 from asyncpush.report.findings import analyse
 from asyncpush.report.page.render import write_page
@@ -70,6 +70,7 @@ def _print_sums(document: Report) -> None:
     click.echo(
         f"{plural(len(document['images']), 'image')}: {states or 'none ended'};"
         f" {size(totals['bytes_sent'])} in {plural(totals['parts'], 'part')},"
+        f"{_mounted(totals)}"
         f" {plural(totals['calls'], 'call')}, {totals['retries']} retried,"
         f" {totals['throttles']} throttled"
     )
@@ -77,13 +78,19 @@ def _print_sums(document: Report) -> None:
         states = ", ".join(f"{count} {state}" for state, count in sums["images"].items() if count)
         click.echo(
             f"{host}: {states or 'no image ended'}; blobs: {sums['blobs_sent']} sent,"
-            f" {sums['blobs_existing']} there, {sums['blobs_failed']} failed;"
+            f" {sums.get('blobs_mounted', 0)} mounted, {sums['blobs_existing']} there,"
+            f" {sums['blobs_failed']} failed;"
             f" {size(sums['bytes_sent'])}"
         )
         for name, call in sums["calls"].items():
             rate = f", {call['rate']:.1f}/s" if call["rate"] is not None else ""
             throttled = f", throttled {call['throttled']} times" if call["throttled"] else ""
             click.echo(f"  {name}: {call['calls']}{rate} of {call['quota']:g}/s{throttled}")
+
+
+def _mounted(totals: Totals) -> str:
+    mounted = totals.get("bytes_mounted", 0)
+    return f" {size(mounted)} mounted," if mounted else ""
 
 
 def _print_failures(broken: list[Image]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from asyncpush.engine.events import (
     BlobExists,
+    BlobMounted,
     CallEnded,
     CallRetried,
     Event,
@@ -121,6 +122,11 @@ def _detail(event: Event) -> str:
             text = f"resumed {event.digest} at {size(event.offset)} in {event.repository}"
         case LayerComplete():
             text = f"uploaded {event.digest} ({size(event.size)}) to {event.repository}"
+        case BlobMounted():
+            text = (
+                f"mounted {event.digest} ({size(event.size)}) from {event.source}"
+                f" in {event.repository}"
+            )
         case LayerFailed():
             text = f"could not upload {event.digest} to {event.repository}: {event.error}"
         case ManifestCommitted():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 
@@ -166,11 +165,18 @@ class Mounts:
     async def _ask(
         self, repository: Repository, digest: Digest, source: Repository
     ) -> MountAnswer | None:
-        mount = partial(self._context.transport.mount, repository.name, digest, source.name)
+        async def mount() -> MountAnswer | None:
+            # It may have been settled while this call waited for its turn.
+            if not self._refusals.allows(source, repository):
+                return None
+            return await self._context.transport.mount(repository.name, digest, source.name)
+
         reason = self._mounting.advice
         try:
             # A mount opens an upload session where it is refused, and has the same quota.
             answer = await self._context.attempt("InitiateLayerUpload", str(repository), mount)
+            if answer is None:
+                return None
         except TransientError as exc:
             if self._refusals.troubled():
                 self._settle(repository.registry, str(exc))

@@ -13,6 +13,7 @@ from asyncpush.plan.reference import AnyRegistry
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.options import AwsOptions, TransportName
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrySettings:
     """What is special about one registry.

@@ -137,7 +137,7 @@ def preview(
     rejected: Iterable[ImageResult],
     answers: Mapping[PlannedImage, Mapping[Digest, bool] | AsyncpushError],
     options: PushOptions,
-    mounted: Collection[tuple[Repository, Digest]],
+    mounted: Collection[tuple[Repository, Digest]] = (),
 ) -> PushPreview:
     """Hold a plan against what the registries have.
 

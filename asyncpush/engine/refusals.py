@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncpush.plan.reference import Repository
 
 # A refusal may be about one pair of repositories (other encryption, no permission on the source).
-# So many without a single success are about the target, or about the registry.
+# So many without a success are about the target, or about the registry.
 _ENOUGH = 3
 
 
@@ -21,7 +21,7 @@ class Refusals:
         """Whether this registry mounts nothing, as far as can be told."""
         self._kin: dict[Repository, Repository] = {}
         self._refused: dict[Repository, set[Repository]] = {}
-        self._count = 0
+        self._in_a_row = 0
         self._troubles = 0
 
     def is_proven(self, target: Repository) -> bool:
@@ -48,7 +48,7 @@ class Refusals:
 
     def mounted(self, source: Repository, target: Repository) -> None:
         """A mount was granted."""
-        self._troubles = 0
+        self._troubles = self._in_a_row = 0
         self._kin.setdefault(target, self.kin_of(source))
 
     def refused(self, source: Repository, target: Repository) -> bool:
@@ -57,11 +57,10 @@ class Refusals:
         :return: whether this has settled that the registry mounts nothing.
         """
         self._refused.setdefault(target, set()).add(self.kin_of(source))
-        self._count += 1
-        if self._kin or self._count < _ENOUGH:
-            return False
-        self.off = True
-        return True
+        # Where mounts have worked, a refusal of one that never did says something of that one.
+        if not self._kin or target in self._kin:
+            self._in_a_row += 1
+        return self._settle(self._in_a_row)
 
     def troubled(self) -> bool:
         """A mount got no answer, at the end of its tries.
@@ -69,7 +68,10 @@ class Refusals:
         :return: whether this has settled that it is not worth asking on.
         """
         self._troubles += 1
-        if self.off or (self._kin and self._troubles < _ENOUGH):
+        return self._settle(self._troubles if self._kin else _ENOUGH)
+
+    def _settle(self, count: int) -> bool:
+        if self.off or count < _ENOUGH:
             return False
         self.off = True
         return True

@@ -105,12 +105,12 @@ class PushReport:
 
     images: list[ImageResult] = field(default_factory=list)
     bytes_sent: int = 0
-    bytes_mounted: int = 0
     retries: int = 0
     throttles: int = 0
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     complete: bool = False
+    bytes_mounted: int = 0
 
     @property
     def failed(self) -> list[ImageResult]:

@@ -11,6 +11,7 @@ SCHEMA_VERSION = 1
 """Grows when a reader of older documents would misread a new one."""
 
 ImageStates = Literal["pushed", "exists", "refused", "staged", "failed"]
+BlobStates = Literal["sent", "mounted", "existed", "failed", "unfinished"]
 TagStates = Literal["moved", "moved-earlier", "unchanged", "returned", "not-moved"]
 
 
@@ -66,7 +67,9 @@ class Image(ImageTimes):
     digest: str
     status: ImageStates
     bytes_sent: int
+    bytes_mounted: NotRequired[int]
     blobs_sent: int
+    blobs_mounted: NotRequired[int]
     blobs_existing: int
     seconds: Seconds
     error: Error | None
@@ -79,13 +82,14 @@ class Blob(TypedDict):
     Of its seconds, it waited ``slots`` for slots of parts and for memory, and parts were on their
     way for ``sending``; before it started it waited ``waited`` for a layer's slot. ``stretches``
     say when its parts went: begin and end in seconds since the push began, bytes, parts. There are
-    at most 64 of a blob, each of several parts where it has more.
+    at most 64 of a blob, each of several parts where it has more. ``mounted_from`` is the
+    repository that gave it.
     """
 
     repository: str
     digest: str
     size: int
-    status: Literal["sent", "existed", "failed", "unfinished"]
+    status: BlobStates
     bytes_sent: int
     parts: int
     started: Seconds | None
@@ -95,6 +99,7 @@ class Blob(TypedDict):
     slots: NotRequired[Seconds]
     sending: NotRequired[Seconds]
     stretches: NotRequired[list[tuple[Seconds, Seconds, int, int]]]
+    mounted_from: NotRequired[str]
 
 
 class ReplicationDestination(TypedDict):
@@ -145,8 +150,10 @@ class Registry(TypedDict):
     calls: dict[str, Call]
     images: dict[ImageStates, int]
     bytes_sent: int
+    bytes_mounted: NotRequired[int]
     parts: int
     blobs_sent: int
+    blobs_mounted: NotRequired[int]
     blobs_existing: int
     blobs_failed: int
 
@@ -156,8 +163,10 @@ class Totals(TypedDict):
 
     images: dict[ImageStates, int]
     bytes_sent: int
+    bytes_mounted: NotRequired[int]
     parts: int
     blobs_sent: int
+    blobs_mounted: NotRequired[int]
     blobs_existing: int
     blobs_failed: int
     calls: int

@@ -37,6 +37,7 @@ _PLAIN_OPTIONS = (
     "on_refused",
     "atomic",
     "rollback",
+    "transport",
     "plain_http",
 )
 
@@ -158,8 +159,10 @@ def _registries(recorder: Recorder, report: PushReport) -> dict[str, Registry]:
             calls=report.calls.get(host, {}),
             images={str(status): 0 for status in ImageStatus},  # type: ignore[misc]
             bytes_sent=0,
+            bytes_mounted=0,
             parts=0,
             blobs_sent=0,
+            blobs_mounted=0,
             blobs_existing=0,
             blobs_failed=0,
         )
@@ -175,6 +178,9 @@ def _registries(recorder: Recorder, report: PushReport) -> dict[str, Registry]:
         sums["parts"] += blob.parts
         status = status_of(blob)
         sums["blobs_sent"] += status == "sent"
+        if status == "mounted":
+            sums["blobs_mounted"] += 1
+            sums["bytes_mounted"] += blob.size
         sums["blobs_existing"] += status == "existed"
         sums["blobs_failed"] += status == "failed"
     return registries
@@ -191,8 +197,10 @@ def _totals(registries: Mapping[str, Registry], report: PushReport) -> Totals:
     return Totals(
         images=dict(images),  # type: ignore[typeddict-item]
         bytes_sent=total("bytes_sent"),
+        bytes_mounted=total("bytes_mounted"),
         parts=total("parts"),
         blobs_sent=total("blobs_sent"),
+        blobs_mounted=total("blobs_mounted"),
         blobs_existing=total("blobs_existing"),
         blobs_failed=total("blobs_failed"),
         calls=sum(c["calls"] for sums in registries.values() for c in sums["calls"].values()),

@@ -7,10 +7,10 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from asyncpush.engine.events import (
     BlobExists,
+    BlobMounted,
     CallEnded,
     CallRetried,
     Event,
@@ -28,6 +28,7 @@ from asyncpush.engine.events import (
 from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
 from asyncpush.report.document import (
     Blob,
+    BlobStates,
     Commit,
     Error,
     ImageTimes,
@@ -48,6 +49,7 @@ class BlobRecord:
     index: int
     size: int
     existed: bool = False
+    mounted_from: str | None = None
     complete: bool = False
     sent: int = 0
     parts: int = 0
@@ -102,8 +104,8 @@ class Recorder:
         match event:
             case ImageStarted():
                 self._start_image(event)
-            case BlobExists():
-                self._blob(event.repository, event.digest, event.size).existed = True
+            case BlobExists() | BlobMounted():
+                self._get(event)
             case LayerStarted():
                 blob = self._blob(event.repository, event.digest, event.size)
                 blob.started, blob.ended, blob.error = self.seconds, None, None
@@ -195,6 +197,13 @@ class Recorder:
             event.repository, self.seconds, blobs, tuple(event.manifests)
         )
 
+    def _get(self, event: BlobExists | BlobMounted) -> None:
+        blob = self._blob(event.repository, event.digest, event.size)
+        if isinstance(event, BlobMounted):
+            blob.mounted_from = event.source
+        else:
+            blob.existed = True
+
     def _send(self, event: PartSent) -> None:
         blob = self._blobs[event.repository, event.digest]
         blob.parts += 1
@@ -251,17 +260,21 @@ def _document(repository: str, digest: str, blob: BlobRecord) -> Blob:
         document["waited"] = round(blob.waited, 3)
         document["slots"] = round(blob.slots, 3)
         document["sending"] = round(blob.sending, 3)
+    if blob.mounted_from is not None:
+        document["mounted_from"] = blob.mounted_from
     if blob.stretches is not None:
         document["stretches"] = blob.stretches.rows()
     return document
 
 
-def status_of(blob: BlobRecord) -> Literal["sent", "existed", "failed", "unfinished"]:
+def status_of(blob: BlobRecord) -> BlobStates:
     """How a blob stands."""
     if blob.complete:
         return "sent"
     if blob.error is not None:
         return "failed"
+    if blob.mounted_from is not None:
+        return "mounted"
     return "existed" if blob.existed else "unfinished"
 
 

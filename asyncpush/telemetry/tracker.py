@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from asyncpush.engine.events import (
     BlobExists,
+    BlobMounted,
     CallEnded,
     CallRetried,
     Event,
@@ -196,7 +197,7 @@ class Tracker:
                 self._send(event)
             case CallEnded():
                 self._call(event)
-            case BlobExists() | LayerComplete():
+            case BlobExists() | BlobMounted() | LayerComplete():
                 self._reach(event.repository, event.digest, event.size)
             case UploadResumed():
                 self._reach(event.repository, event.digest, event.offset)

@@ -84,7 +84,9 @@ def test_a_report_is_json_with_everything_in_it() -> None:
         "digest": "sha256:0",
         "status": "failed",
         "bytes_sent": 5,
+        "bytes_mounted": 0,
         "blobs_sent": 1,
+        "blobs_mounted": 0,
         "blobs_existing": 2,
         "seconds": 0.123,
         "error": {

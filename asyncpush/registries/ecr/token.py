@@ -30,7 +30,9 @@ MOUNTING = Mounting(
 )
 """What ECR mounts ("Blob mounting in Amazon ECR"; aws/containers-roadmap 2860)."""
 
-_MARGIN_SECONDS = 900
+_MARGIN_SECONDS = 900.0
+# A token that seems to have ended already is one of a clock that is wrong, here or there.
+_UNKNOWN_SECONDS = 60.0
 
 
 @contextlib.asynccontextmanager
@@ -108,5 +110,6 @@ async def _get(client: Any, registry: Registry) -> Login:
     user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
     if not password:
         raise CredentialsError("ECR's token holds no password", registry=registry.host)
-    left = data["expiresAt"].timestamp() - time.time() - _MARGIN_SECONDS
-    return Login(user, password, until=time.monotonic() + max(left, 60))
+    left = data["expiresAt"].timestamp() - time.time()
+    good = left - min(_MARGIN_SECONDS, left / 4) if left > 0 else _UNKNOWN_SECONDS
+    return Login(user, password, until=time.monotonic() + good)

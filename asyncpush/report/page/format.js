@@ -8,6 +8,7 @@ const STATES = {
   sent: ["✓", "sent"],
   exists: ["=", "there already"],
   existed: ["=", "there already"],
+  mounted: ["⇄", "mounted"],
   mounted: ["↪", "mounted"],
   staged: ["◐", "there, not tagged"],
   refused: ["!", "refused"],
