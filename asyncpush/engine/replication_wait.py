@@ -141,8 +141,9 @@ class ReplicationWait:
         pending: defaultdict[AnyRegistry, dict[_Image, None]] = defaultdict(dict)
         # Each image once, however many names it was pushed under.
         for awaited in {(i.repository, i.image): i for i in images}.values():
-            image = _Image(awaited, error=_not_asked(awaited.repository.registry))
-            pending[awaited.repository.registry][image] = None
+            registry = awaited.repository.registry
+            image = _Image(awaited, error=_not_told(registry.host, "its rules"))
+            pending[registry][image] = None
         try:
             with anyio.move_on_after(self._wait.timeout):
                 async with anyio.create_task_group() as tasks:
@@ -189,8 +190,8 @@ class ReplicationWait:
         """Say what each image waits for; those that go nowhere have ended."""
         uncovered = []
         for image in pending:
-            image.error = None
             image.expected = destinations_of(rules, image.awaited.repository.name)
+            image.error = _not_told(host, "how the image stands") if image.expected else None
             if not image.expected:
                 uncovered.append(image)
         self._emit(ReplicationAwaited(host, len(pending) - len(uncovered), len(uncovered)))
@@ -251,9 +252,9 @@ class ReplicationWait:
         self._emit(ImageReplicated(result))
 
 
-def _not_asked(registry: AnyRegistry) -> AsyncpushError:
-    """Why it is unknown whether an image goes anywhere, until its registry has told its rules."""
-    return ReplicationError("the registry has not told its rules in time", registry=registry.host)
+def _not_told(host: str, what: str) -> AsyncpushError:
+    """Why nothing is known, until the registry has answered for the first time."""
+    return ReplicationError(f"the registry has not told {what} in time", registry=host)
 
 
 def pushed_images(report: PushReport) -> list[AwaitedImage]:

@@ -78,9 +78,13 @@ async def pushed(
 
 
 async def let_have(options: PushOptions, *rules: Rule) -> None:
-    async with open_replication(SOURCE, options, lambda event: None) as replication:
+    async with open_replication(SOURCE, options, ignore) as replication:
         await replication.rules()
         await replication.put_rules(rules)
+
+
+def ignore(_event: Event) -> None:
+    """Who only wants the report."""
 
 
 def replicating(info: CallInfo, region: str | None = None) -> bool:
@@ -136,7 +140,7 @@ async def test_a_failed_destination_does_not_end_the_waiting_for_the_others(
                 release()
 
             tasks.start_soon(let_go_later)
-            report = await ReplicationWait(options, lambda event: None, OFTEN).run([image])
+            report = await ReplicationWait(options, ignore, OFTEN).run([image])
         (found,) = report.images
         assert found.status is ReplicationStatus.FAILED
         assert [(d.destination, d.status, d.failure_code) for d in found.destinations] == [
@@ -151,7 +155,7 @@ async def test_an_image_from_before_the_rule_is_not_waited_for_forever(tmp_path:
     async with pushed(tmp_path) as (_, options, (image, _)):
         await let_have(options, Rule(frozenset({NEAR, WEST})))
         impatient = WaitOptions(timeout=60, first=0.01, longest=0.01, patience=0.2)
-        report = await ReplicationWait(options, lambda event: None, impatient).run([image])
+        report = await ReplicationWait(options, ignore, impatient).run([image])
         (found,) = report.images
         assert found.status is ReplicationStatus.NOT_STARTED
         assert [d.status for d in found.destinations] == [
@@ -168,7 +172,7 @@ async def test_throttling_costs_time_and_nothing_else(tmp_path: Path) -> None:
         return None
 
     async with pushed(tmp_path, faults, retry_cap=0.05) as (_, options, images):
-        wait = ReplicationWait(options, lambda event: None, OFTEN)
+        wait = ReplicationWait(options, ignore, OFTEN)
         assert (await wait.run(images)).ok
         assert wait.calls()[SOURCE.host][ASK]["throttled"] == 3
 
@@ -180,7 +184,9 @@ async def test_a_registry_that_fails_is_asked_again_and_again(tmp_path: Path) ->
     async with pushed(tmp_path, faults, attempts=1) as (server, options, (image, _)):
         report = ReplicationReport()
         events: list[Event] = []
-        await cancelled_after(3, server, image, options, events.append, report)
+        await cancelled_when(
+            lambda: asked(server, image) >= 3, image, options, events.append, report
+        )
         (found,) = report.images
         assert found.status is ReplicationStatus.UNKNOWN
         assert isinstance(found.error, TransientError)
@@ -189,19 +195,18 @@ async def test_a_registry_that_fails_is_asked_again_and_again(tmp_path: Path) ->
         ]
 
 
-async def cancelled_after(
-    asks: int,
-    server: RunningRegistry,
+async def cancelled_when(
+    true: Callable[[], bool],
     image: AwaitedImage,
     options: PushOptions,
     emit: EventSink,
     report: ReplicationReport,
 ) -> None:
-    """Wait for an image until it was asked about so often."""
+    """Wait for an image, but no longer than until something is true."""
     async with anyio.create_task_group() as tasks:
 
         async def cancel_later() -> None:
-            while asked(server, image) < asks:
+            while not true():
                 await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
 
@@ -210,20 +215,26 @@ async def cancelled_after(
     assert not report.complete
 
 
-async def test_rules_that_do_not_come_in_time_cover_nobody_knows_what(
-    tmp_path: Path, release: Callable[[], None]
+@pytest.mark.parametrize(
+    ("action", "silence"), [("DescribeRegistry", "its rules"), (ASK, "how the image stands")]
+)
+async def test_what_is_not_answered_in_time_is_unknown(
+    tmp_path: Path, release: Callable[[], None], action: str, silence: str
 ) -> None:
-    hang: list[bool] = []
+    hang: list[str] = []
 
     def faults(info: CallInfo) -> Fault | None:
-        return Held() if info.action == "DescribeRegistry" and hang else None
+        return Held() if info.action in hang else None
 
-    async with pushed(tmp_path, faults) as (_, options, (image, _)):
-        hang.append(True)
-        brief = WaitOptions(timeout=0.5)
-        report = await ReplicationWait(options, lambda event: None, brief).run([image])
+    async with pushed(tmp_path, faults) as (server, options, (image, _)):
+        hang.append(action)
+        report = ReplicationReport()
+        begun = server.calls.counters.calls
+        await cancelled_when(
+            lambda before=begun[action]: begun[action] > before, image, options, ignore, report
+        )
         assert [one.status for one in report.images] == [ReplicationStatus.UNKNOWN]
-        assert "has not told its rules in time" in str(report.images[0].error)
+        assert f"has not told {silence} in time" in str(report.images[0].error)
         release()
 
 
@@ -235,7 +246,7 @@ async def test_a_cancelled_waiting_leaves_what_it_knew(
 
     async with pushed(tmp_path, faults, NEAR, WEST) as (server, options, (image, _)):
         report = ReplicationReport()
-        await cancelled_after(3, server, image, options, lambda event: None, report)
+        await cancelled_when(lambda: asked(server, image) >= 3, image, options, ignore, report)
         (found,) = report.images
         assert found.status is ReplicationStatus.IN_PROGRESS
         release()
@@ -244,7 +255,7 @@ async def test_a_cancelled_waiting_leaves_what_it_knew(
 async def test_an_image_of_many_names_is_asked_about_once(tmp_path: Path) -> None:
     async with pushed(tmp_path) as (_, options, (image, _)):
         other = AwaitedImage(f"{image.reference}-again", image.repository, image.image)
-        report = await ReplicationWait(options, lambda event: None, OFTEN).run([image, other])
+        report = await ReplicationWait(options, ignore, OFTEN).run([image, other])
         assert report.ok
         assert len(report.images) == 1
 
@@ -283,7 +294,7 @@ async def test_each_registry_is_waited_for_by_itself(tmp_path: Path) -> None:
 async def test_an_image_that_is_gone_has_failed(tmp_path: Path) -> None:
     async with pushed(tmp_path) as (_, options, (image, _)):
         gone = AwaitedImage("gone", image.repository, "never")
-        report = await ReplicationWait(options, lambda event: None, OFTEN).run([gone, image])
+        report = await ReplicationWait(options, ignore, OFTEN).run([gone, image])
         failed, good = sorted(report.images, key=lambda one: one.reference != "gone")
         assert isinstance(failed.error, ManifestsNotFoundError)
         assert failed.status is ReplicationStatus.FAILED
