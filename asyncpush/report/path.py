@@ -161,7 +161,10 @@ class _Walk:
         following: int | None = place
         while following is not None:
             following, now = self._image(following, now)
-        self._step("planning", 0.0, now, {Cause("planning"): 1.0})
+        # An image's turn may have come while the registry of the first ones was connected to.
+        first = min(now, *(self._images[place]["started"] for place in self._timed))
+        self._step("asking", first, now, {Cause("asking"): 1.0})
+        self._step("planning", 0.0, first, {Cause("planning"): 1.0})
 
     def _slot_left(self, image: Image) -> float:
         """When an image left its slot to the next: in an atomic push when it was staged."""

@@ -115,7 +115,7 @@ class Charts {
     return h(
       "div",
       { class: "axis", "aria-hidden": "true" },
-      ticks(0, end, 6).map((at) => {
+      ticks(0, end * 0.97, 6).map((at) => {
         const label = h("span", {}, moment(at));
         label.style.left = `${(at / end) * 100}%`;
         return label;

@@ -38,6 +38,7 @@ _BLOB_FIELDS = (
     "slots",
     "sending",
     "stretches",
+    "mounted_from",
 )
 
 

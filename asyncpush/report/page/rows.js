@@ -143,6 +143,7 @@ function detailsOf(report, { kind, image, blob, commit, stretch }) {
     add("Size", `${bytes(blobs.size[blob])} (${count(blobs.size[blob])} bytes)`);
     add("Sent", `${bytes(blobs.bytes_sent[blob])} in ${plural(blobs.parts[blob], "part")}`);
     if (kind === "stretch") add("These parts", `${plural(stretch[3], "part")}, ${moment(stretch[0])} to ${moment(stretch[1])}`);
+    add("Mounted from", blobs.mounted_from[blob]);
     add("Began", blobs.started[blob] === null ? null : moment(blobs.started[blob]));
     add("Took", blobs.seconds[blob] === null ? null : duration(blobs.seconds[blob]));
     add("Parts on their way", blobs.sending[blob] === null ? null : duration(blobs.sending[blob]));

@@ -16,6 +16,8 @@ const STEPS = {
   ending: "ending",
 };
 const MOST_EXAMPLES = 3;
+// Characters of a title that does not fit in its place in large letters.
+const LONG = 40;
 
 function drawHead(report) {
   const { totals } = report;
@@ -29,7 +31,7 @@ function drawHead(report) {
       "div",
       { class: "title" },
       h("p", { class: "kicker" }, "asyncpush report"),
-      h("h1", {}, report.job),
+      h("h1", { class: report.job.length > LONG ? "long" : null }, report.job),
       h(
         "p",
         { class: "when" },
@@ -52,8 +54,7 @@ function drawHead(report) {
       tile(
         "Sent",
         bytes(totals.bytes_sent),
-        `${plural(totals.blobs_sent, "blob")} in ${plural(totals.parts, "part")}; ` +
-          `${count(totals.blobs_existing)} were there`,
+        `${plural(totals.blobs_sent, "blob")} in ${plural(totals.parts, "part")}; ${elsewhere(totals)}`,
       ),
       tile(
         "Calls",
@@ -62,6 +63,14 @@ function drawHead(report) {
       ),
     ),
   );
+}
+
+/** What did not have to be sent. */
+function elsewhere(sums) {
+  const mounted = sums.blobs_mounted
+    ? `${count(sums.blobs_mounted)} mounted (${bytes(sums.bytes_mounted)}), `
+    : "";
+  return `${mounted}${count(sums.blobs_existing)} were there`;
 }
 
 function tile(name, value, note, bad, extra) {

@@ -75,7 +75,7 @@ function registryCalls(report, host) {
       { class: "note" },
       states.map(([name, number]) => badge(name, `${count(number)} ${wordOf(name)}`)),
       ` ${bytes(registry.bytes_sent)} in ${plural(registry.parts, "part")}; blobs: ` +
-        `${count(registry.blobs_sent)} sent, ${count(registry.blobs_existing)} there, ${count(registry.blobs_failed)} failed`,
+        `${count(registry.blobs_sent)} sent, ${elsewhere(registry)}, ${count(registry.blobs_failed)} failed`,
     ),
     table(
       `Calls to ${host}; rates are calls a second`,
