@@ -216,7 +216,7 @@ def test_whatever_a_report_claims_it_is_read_to_its_end(
     report["timeline"]["width"] = data.draw(st.floats(0.001, 10))
     report["seconds"] = data.draw(numbers)
     path = critical_path(ADAPTER.validate_python(report))
-    assert len(path.steps) <= 2 * len(report["images"]) + len(report["blobs"]) + 3
+    assert len(path.steps) <= 2 * len(report["images"]) + len(report["blobs"]) + 4
     analyse(report)
 
 
