@@ -25,7 +25,7 @@ from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import BlobData
 from asyncpush.plan.graph import Plan, PlannedBlob, PlannedImage, PlannedManifest, RepositoryPlan
 from asyncpush.plan.reference import Repository
-from asyncpush.registries.base import Mounting, PartReceipt, UploadSession
+from asyncpush.registries.base import MountAnswer, Mounting, PartReceipt, UploadSession
 from asyncpush.report.document import Report
 from asyncpush.report.file import read_report, write_report
 from asyncpush.report.recorder import Recorder
@@ -97,6 +97,10 @@ class SimulatedRegistry:
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
         await self._answer("BatchCheckLayerAvailability", repository)
         return self.there & set(wanted)
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
+        await self._answer("mount", repository)
+        return MountAnswer(mounted=True)
 
     async def start_upload(self, repository: str) -> UploadSession:
         await self._answer("InitiateLayerUpload", repository)

@@ -83,7 +83,7 @@ class Blob(TypedDict):
     way for ``sending``; before it started it waited ``waited`` for a layer's slot. ``stretches``
     say when its parts went: begin and end in seconds since the push began, bytes, parts. There are
     at most 64 of a blob, each of several parts where it has more. ``mounted_from`` is the
-    repository that gave it.
+    repository that gave it, at ``mounted_at``.
     """
 
     repository: str
@@ -100,6 +100,7 @@ class Blob(TypedDict):
     sending: NotRequired[Seconds]
     stretches: NotRequired[list[tuple[Seconds, Seconds, int, int]]]
     mounted_from: NotRequired[str]
+    mounted_at: NotRequired[Seconds]
 
 
 class ReplicationDestination(TypedDict):

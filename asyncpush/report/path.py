@@ -8,12 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from asyncpush.engine.events import host_of
+from asyncpush.engine.events import host_of, repository_of
 from asyncpush.report.document import Blob, CallSeries, Image, Report
 
-StepKind = Literal["planning", "asking", "layer", "slot", "committing", "tags", "ending"]
+StepKind = Literal["planning", "asking", "layer", "mount", "slot", "committing", "tags", "ending"]
 CauseKind = Literal[
-    "planning", "asking", "sending", "slots", "calls", "paced", "retries", "committing", "ending"
+    "planning",
+    "asking",
+    "sending",
+    "mounting",
+    "slots",
+    "calls",
+    "paced",
+    "retries",
+    "committing",
+    "ending",
 ]
 
 # Two moments that the engine's own work separates: an end, and the begin that waited for it.
@@ -93,6 +102,11 @@ class _Ends:
         self._times = [end for end, _ in ordered]
         self._places = [place for _, place in ordered]
 
+    def until(self, moment: float) -> Iterator[tuple[int, float]]:
+        """What ended before a moment, and when, the latest first."""
+        for i in range(bisect_right(self._times, moment) - 1, -1, -1):
+            yield self._places[i], self._times[i]
+
     def near(self, moment: float) -> Iterator[int]:
         """What ended near a moment, the nearest first."""
         after = bisect_right(self._times, moment)
@@ -144,6 +158,14 @@ class _Walk:
             ended = _ended(record)
             if ended is not None:
                 blobs[host_of(record["repository"])].append((ended, place))
+        commits: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+        if any("mounted_from" in record for record in self._blobs):
+            for ends in images.values():
+                for _, place in ends:
+                    image = self._images[place]
+                    for commit in image.get("manifests", ()):
+                        commits[repository_of(image["reference"])].append((commit["ended"], place))
+        self._commits = {repository: _Ends(ends) for repository, ends in commits.items()}
         self._image_ends = {host: _Ends(ends) for host, ends in images.items()}
         self._blob_ends = {host: _Ends(ends) for host, ends in blobs.items()}
         self._timed = [place for ends in images.values() for _, place in ends]
@@ -189,16 +211,24 @@ class _Walk:
         image = self._images[place]
         host = host_of(image["reference"])
         blob = self._last_blob(image, now)
+        mounted = self._last_mount(image, now)
+        brought = max(
+            mounted[0] if mounted is not None else 0.0,
+            _ended(self._blobs[blob]) or 0.0 if blob is not None else 0.0,
+        )
         begun = [c["ended"] - c["seconds"] for c in image.get("manifests", ()) if c["ended"] <= now]
-        if blob is not None:
-            ready = min(now, _ended(self._blobs[blob]) or now)
-        else:
-            # Without a commit it failed before, and all of its time was that of questions.
-            ready = max(image["started"], min(begun, default=now))
+        # Without blobs and commits it failed before, and all of its time was that of questions.
+        ready = min(now, brought) or max(image["started"], min(begun, default=now))
         causes = self._call(host, "PutImage", ready, now, "committing")
         self._step("committing", ready, now, causes, place)
         now = ready
-        if blob is not None:
+        if mounted is not None and mounted[0] == brought:
+            source = self._source(image, mounted)
+            if source is not None:
+                at = min(now, source[1])
+                self._step("mount", at, now, {Cause("mounting", host): 1.0}, place, mounted[1])
+                return source[0], at
+        elif blob is not None:
             place, now = self._layers(place, blob, now)
             image = self._images[place]
         begin = min(now, image["started"])
@@ -211,6 +241,28 @@ class _Walk:
                 self.path.image_slots.setdefault(host, begin)
                 return other, begin
         return None, begin
+
+    def _last_mount(self, image: Image, now: float) -> tuple[float, int] | None:
+        """The blob that was mounted for an image last: when, and its place."""
+        mounts = [
+            (at, place)
+            for place in image.get("blobs", ())
+            if image["started"] < (at := self._blobs[place].get("mounted_at", 0.0)) <= now + _NEAR
+        ]
+        return max(mounts, default=None)
+
+    def _source(self, image: Image, mounted: tuple[float, int]) -> tuple[int, float] | None:
+        """The image whose commit let a blob be mounted while another waited for it, and when."""
+        at, blob = mounted
+        commits = self._commits.get(self._blobs[blob].get("mounted_from", ""))
+        if commits is None:
+            return None
+        for other, ended in commits.until(at):
+            if ended <= image["started"]:
+                return None
+            if ("image", other) not in self._visited:
+                return other, ended
+        return None
 
     def _last_blob(self, image: Image, now: float) -> int | None:
         """The blob that an image waited for last, if it waited for one."""

@@ -50,6 +50,7 @@ class BlobRecord:
     size: int
     existed: bool = False
     mounted_from: str | None = None
+    mounted_at: float = 0.0
     complete: bool = False
     sent: int = 0
     parts: int = 0
@@ -200,7 +201,7 @@ class Recorder:
     def _get(self, event: BlobExists | BlobMounted) -> None:
         blob = self._blob(event.repository, event.digest, event.size)
         if isinstance(event, BlobMounted):
-            blob.mounted_from = event.source
+            blob.mounted_from, blob.mounted_at = event.source, self.seconds
         else:
             blob.existed = True
 
@@ -262,6 +263,7 @@ def _document(repository: str, digest: str, blob: BlobRecord) -> Blob:
         document["sending"] = round(blob.sending, 3)
     if blob.mounted_from is not None:
         document["mounted_from"] = blob.mounted_from
+        document["mounted_at"] = round(blob.mounted_at, 3)
     if blob.stretches is not None:
         document["stretches"] = blob.stretches.rows()
     return document

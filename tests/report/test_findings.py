@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from simulated import MIB, ONE, TWO, SimulatedRegistry, World, push
 
 from asyncpush.errors import AccessDeniedError, AsyncpushError, TransientError
+from asyncpush.registries.base import Mounting
 from asyncpush.report.document import ADAPTER, Report
 from asyncpush.report.findings import Analysis, Finding, analyse, steps_for_people
 from asyncpush.report.path import critical_path
@@ -92,6 +93,24 @@ def test_a_layer_that_many_wait_for_is_told_with_their_number(tmp_path: Path) ->
     assert "12 images share it and wait for it" in found.text
     analysis = analyse(report)
     assert len(analysis.path.shared) == 1
+
+
+def test_who_mounts_a_layer_waited_for_the_one_who_brought_it_up(tmp_path: Path) -> None:
+    world = World()
+    for i in range(6):
+        world.image(ONE, f"team/app{i}", "v1", {"base": 900 * MIB, f"own {i}": MIB})
+    registry = SimulatedRegistry(mounting=Mounting(referenced=True, advice=""))
+    report = push(tmp_path / "r.json", world, {ONE: registry})
+
+    assert report["totals"]["blobs_mounted"] == 5
+    analysis = analyse(report)
+    check_path(report, analysis)
+    kinds = [step.kind for step in analysis.path.steps]
+    assert kinds[-2:] == ["mount", "committing"]
+    # The others waited for this one; what was slow is its layer, not their mounts.
+    (found,) = analysis.findings
+    assert found.title.startswith("one layer of 900.0 MiB took")
+    assert "team/app0" in found.text
 
 
 @pytest.mark.parametrize(

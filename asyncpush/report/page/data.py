@@ -39,6 +39,7 @@ _BLOB_FIELDS = (
     "sending",
     "stretches",
     "mounted_from",
+    "mounted_at",
 )
 
 

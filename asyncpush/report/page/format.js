@@ -9,7 +9,6 @@ const STATES = {
   exists: ["=", "there already"],
   existed: ["=", "there already"],
   mounted: ["⇄", "mounted"],
-  mounted: ["↪", "mounted"],
   staged: ["◐", "there, not tagged"],
   refused: ["!", "refused"],
   unfinished: ["…", "unfinished"],

@@ -144,6 +144,7 @@ function detailsOf(report, { kind, image, blob, commit, stretch }) {
     add("Sent", `${bytes(blobs.bytes_sent[blob])} in ${plural(blobs.parts[blob], "part")}`);
     if (kind === "stretch") add("These parts", `${plural(stretch[3], "part")}, ${moment(stretch[0])} to ${moment(stretch[1])}`);
     add("Mounted from", blobs.mounted_from[blob]);
+    add("Mounted at", blobs.mounted_at[blob] === null ? null : moment(blobs.mounted_at[blob]));
     add("Began", blobs.started[blob] === null ? null : moment(blobs.started[blob]));
     add("Took", blobs.seconds[blob] === null ? null : duration(blobs.seconds[blob]));
     add("Parts on their way", blobs.sending[blob] === null ? null : duration(blobs.sending[blob]));
