@@ -152,6 +152,12 @@ class LimitError(ContentError):
     kind = "limit"
 
 
+class TemporarySpaceError(AsyncpushError):
+    """A temporary file that cannot take what must be unpacked: its bound, or a full disk."""
+
+    kind = "temporary-space"
+
+
 # What the registry answers.
 
 

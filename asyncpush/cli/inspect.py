@@ -16,7 +16,8 @@ from asyncpush.oci.digest import Digest, verify
 from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
 from asyncpush.oci.select import check_nesting
-from asyncpush.plan.items import choose_entries, open_source, split_source
+from asyncpush.plan.items import choose_entries
+from asyncpush.plan.sources import Sources, split_source
 from asyncpush.text import plural, size
 
 
@@ -27,11 +28,11 @@ from asyncpush.text import plural, size
 def inspect(context: click.Context, source: str, *, as_json: bool) -> None:
     """Show what an OCI layout holds.
 
-    SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE; :NAME or @DIGEST
-    behind it chooses one of its entries.
+    SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE; :NAME, :@NUMBER or
+    @DIGEST behind it chooses one of its entries.
     """
     directory, selector = split_source(source)
-    layout = open_source(source)
+    layout = Sources().open(source)
     walk = _Walk(layout)
     nodes = [walk.node(entry, ()) for entry in choose_entries(layout, selector)]
     totals = {

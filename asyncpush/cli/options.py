@@ -60,6 +60,19 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             " Repeatable.",
         ),
         click.option(
+            "--compress-layers",
+            is_flag=True,
+            help="Compress the layers of archives of docker save's older form, always to the same"
+            " bytes.",
+        ),
+        click.option(
+            "--temp-space",
+            type=click.IntRange(min=0),
+            metavar="MIB",
+            help="MiB of $TMPDIR for archives that are compressed and layers that get compressed."
+            f" [default: {_DEFAULTS.temp_space // MIB}]",
+        ),
+        click.option(
             "--include-foreign",
             is_flag=True,
             help="Upload foreign (non-distributable) layers, too.",
@@ -239,9 +252,11 @@ def push_options(flags: Mapping[str, Any], **base: Any) -> PushOptions:
     given["transport"] = flags["transport"]
     if flags["memory"] is not None:
         given["memory"] = flags["memory"] * MIB
+    if flags["temp_space"] is not None:
+        given["temp_space"] = flags["temp_space"] * MIB
     if flags["part_size"] is not None:
         given["part_size"] = round(flags["part_size"] * MIB)
-    for name in ("include_foreign", "plain_http", "atomic", "rollback"):
+    for name in ("compress_layers", "include_foreign", "plain_http", "atomic", "rollback"):
         given[name] = flags[name] or None
     if flags["quotas"]:
         given["quotas"] = dict(map(_parse_quota, flags["quotas"]))

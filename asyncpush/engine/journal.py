@@ -16,8 +16,9 @@ import anyio
 import anyio.to_thread
 
 from asyncpush.errors import JournalError
-from asyncpush.plan.items import PushItem, split_source
+from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import Repository
+from asyncpush.plan.sources import split_source
 from asyncpush.registries.base import UploadSession
 
 _FORMAT = 2

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
 from asyncpush.errors import UsageError
+from asyncpush.oci.scratch import DEFAULT_LIMIT
 from asyncpush.plan.limits import MAX_PART_BYTES, MIB, MIN_PART_BYTES
 from asyncpush.plan.reference import AnyRegistry
 from asyncpush.registries.base import RepositorySettings
@@ -50,6 +51,10 @@ class PushOptions:
     :param retry_cap: seconds that one wait takes at most.
     :param quotas: calls a second by call (``{"PutImage": 50}``), where a registry's are not the
         published ones.
+    :param temp_space: the most bytes of the temporary file for what a plan cannot read in place:
+        archives decompressed, layers compressed.
+    :param compress_layers: compress the layers of ``docker-archive:`` files of the older form,
+        always to the same bytes.
     :param include_foreign: upload foreign (non-distributable) layers, too.
     :param on_refused: what an artifact, or an image with an empty blob, that the registry refuses
         does to the outcome: ``fail`` or ``warn``.
@@ -79,6 +84,8 @@ class PushOptions:
     retry_base: float = 0.25
     retry_cap: float = 20.0
     quotas: Mapping[str, float] = field(default_factory=dict)
+    temp_space: int = DEFAULT_LIMIT
+    compress_layers: bool = False
     include_foreign: bool = False
     on_refused: Literal["fail", "warn"] = "fail"
     atomic: bool = False
@@ -104,6 +111,8 @@ class PushOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be 1 or more")
         if self.memory < MIB:
             raise UsageError(f"memory is {self.memory} bytes, and must be 1 MiB or more")
+        if self.temp_space < 0:
+            raise UsageError(f"temp_space is {self.temp_space} bytes, and must be 0 or more")
         if self.part_size is not None and not MIN_PART_BYTES <= self.part_size <= MAX_PART_BYTES:
             raise UsageError(
                 f"the part size is {self.part_size / MIB:g} MiB, and ECR takes 5 to 20 MiB"

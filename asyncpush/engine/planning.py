@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
+import anyio.from_thread
 import anyio.to_thread
 
 from asyncpush.engine.events import PushPlanned, RegistryTotals
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import AsyncpushError
-from asyncpush.oci.layout import Content
+from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry
+from asyncpush.plan.sources import Sources
 
 # Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
 _CHUNK = 64
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 async def plan_items(items: Iterable[Item], options: PushOptions) -> tuple[Plan, list[ImageResult]]:
@@ -26,9 +36,18 @@ async def plan_items(items: Iterable[Item], options: PushOptions) -> tuple[Plan,
     """
     planner = Planner(include_foreign=options.include_foreign, part_size=options.part_size)
     rejected: list[ImageResult] = []
-    steps = _plan_items(items, planner, rejected)
-    while await anyio.to_thread.run_sync(_advance, steps):
-        pass
+    # Starts no thread before there is a layer to compress.
+    pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="asyncpush-compress")
+    try:
+        scratch = Scratch(
+            options.temp_space, anyio.from_thread.check_cancelled, partial(_side_by_side, pool)
+        )
+        sources = Sources(scratch, compress_layers=options.compress_layers)
+        steps = _plan_items(items, planner, rejected, sources)
+        while await anyio.to_thread.run_sync(_advance, steps):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
     return planner.plan, rejected
 
 
@@ -60,13 +79,12 @@ def planned(plan: Plan, rejected: int, *, atomic: bool) -> PushPlanned:
 
 
 def _plan_items(
-    items: Iterable[Item], planner: Planner, rejected: list[ImageResult]
+    items: Iterable[Item], planner: Planner, rejected: list[ImageResult], sources: Sources
 ) -> Iterator[None]:
     """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
-    layouts: dict[str, Content] = {}
     for item in items:
         try:
-            for resolved in item.resolve(layouts):
+            for resolved in item.resolve(sources):
                 if (result := _plan_entry(resolved, planner)) is not None:
                     rejected.append(result)
                 yield
@@ -87,6 +105,20 @@ def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None
     except AsyncpushError as exc:
         return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=exc)
     return None
+
+
+def _side_by_side(
+    pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], /
+) -> Iterator[B]:
+    """Work on items on threads; results in the order of the items, a few of them ahead."""
+    ahead = 2 * (os.cpu_count() or 2)
+    running: deque[Future[B]] = deque()
+    for item in items:
+        running.append(pool.submit(work, item))
+        if len(running) >= ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
 def _advance(steps: Iterator[None]) -> bool:

@@ -43,6 +43,12 @@ class Options(Strict):
     attempts: int | None = Field(None, ge=1, description="How often a call is tried.")
     memory_mib: int | None = Field(None, ge=1, description="MiB of buffers for all in flight.")
     part_size_mib: float | None = Field(None, ge=5, le=20, description="MiB of a part.")
+    temp_space_mib: int | None = Field(
+        None, ge=0, description="MiB of temporary files for what cannot be read in place."
+    )
+    compress_layers: bool | None = Field(
+        None, description="Compress layers of docker-archive: files of the older form."
+    )
     include_foreign: bool | None = Field(None, description="Upload foreign layers, too.")
     on_refused: Literal["fail", "warn"] | None = Field(
         None, description="When a registry does not take an artifact."

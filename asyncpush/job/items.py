@@ -17,8 +17,9 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import load_json
 from asyncpush.oci.select import for_platform, parse_platform
-from asyncpush.plan.items import ResolvedEntry, open_source, renamed, source_kind, tag_of
+from asyncpush.plan.items import ResolvedEntry, choose_entries, renamed, tag_of
 from asyncpush.plan.reference import AnyRegistry, Registry, Repository, parse_reference
+from asyncpush.plan.sources import Sources, source_kind, source_name
 from asyncpush.registries.base import RepositorySettings
 
 
@@ -33,13 +34,18 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class JobSource:
-    """One layout directory or archive, which of its entries go, and where."""
+    """One layout directory or archive, which of its entries go, and where.
+
+    :param directory: the layout, or the archive with its kind before it.
+    :param selector: chooses entries as for a push; None means all.
+    """
 
     directory: str
     entries: tuple[str, ...]
     exclude: tuple[str, ...]
     platforms: tuple[str, ...]
     destinations: tuple[Destination, ...]
+    selector: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Job:
                 [
                     *source_kind(source.directory)[:1],
                     os.path.realpath(source_kind(source.directory)[1]),
+                    *([] if source.selector is None else [source.selector]),
                     source.entries,
                     source.exclude,
                     source.platforms,
@@ -130,14 +137,15 @@ class JobItem:
         """Where it goes, for an error of the whole layout."""
         return "all targets"
 
-    def resolve(self, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:  # noqa: ARG002
+    def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the layout and give each of its images with each place that it goes to.
 
         :raises AsyncpushError: the layout cannot be read, or holds no entry that is asked for.
         """
         source = self.job_source
-        layout = open_source(source.directory)
-        entries = [entry for entry in layout.entries if self._wanted(entry)]
+        layout = sources.open_once(source.directory)
+        chosen = choose_entries(layout, source.selector)
+        entries = [entry for entry in chosen if self._wanted(entry)]
         if not entries:
             raise UsageError(
                 f"none of the layout's {len(layout.entries)} entries is asked for",
@@ -160,15 +168,22 @@ class JobItem:
     ) -> Iterator[ResolvedEntry]:
         for destination in self.job_source.destinations:
             for registry in destination.registries:
-                image = _JobEntry(layout, entry, platform, destination, registry)
+                image = _JobEntry(
+                    layout,
+                    entry,
+                    platform,
+                    destination,
+                    registry,
+                    source_name(self.job_source.directory),
+                )
                 if self._selected(image):
                     yield image
 
     def _selected(self, image: _JobEntry) -> bool:
         if not self.selection.only and not self.selection.exclude:
             return True
-        directory = os.path.basename(self.job_source.directory)  # noqa: PTH119 - text only
-        names = [directory, f"{directory}:{image.name}", image.name, image.registry.host]
+        names = [image.directory, f"{image.directory}:{image.name}", image.name]
+        names.append(image.registry.host)
         try:
             repository, tags = image.destination()
             names += [repository.name, str(repository), *(f"{repository}:{tag}" for tag in tags)]
@@ -180,7 +195,7 @@ class JobItem:
 class _JobEntry(ResolvedEntry):
     """One image on its way to one registry."""
 
-    __slots__ = ("_destination", "_platform", "registry")
+    __slots__ = ("_destination", "_platform", "directory", "registry")
 
     def __init__(
         self,
@@ -189,8 +204,10 @@ class _JobEntry(ResolvedEntry):
         platform: str | None,
         destination: Destination,
         registry: AnyRegistry,
+        directory: str,
     ) -> None:
         super().__init__(layout, entry)
+        self.directory = directory
         self.registry = registry
         self._destination = destination
         self._platform = platform
@@ -236,7 +253,7 @@ class _Values(dict[str, str | None]):
         parts = platform.split("/") if platform else []
         digest = str(image.chosen().digest)
         super().__init__(
-            directory=os.path.basename(image.layout.root).removesuffix(".tar"),  # noqa: PTH119
+            directory=image.directory,
             name=entry.ref_name,
             digest=digest,
             short_digest=digest.partition(":")[2][:12],

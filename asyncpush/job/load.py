@@ -19,9 +19,9 @@ from asyncpush.job.document import JobDocument, RegistryGroup, Source, Target
 from asyncpush.job.items import Destination, Job, JobSource
 from asyncpush.job.template import IMAGE_NAMES, REGISTRY_NAMES, Template, parse_template
 from asyncpush.oci.select import parse_platform
-from asyncpush.plan.items import source_kind
 from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import AnyRegistry, Registry, parse_registry
+from asyncpush.plan.sources import source_kind, split_source
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.options import AwsOptions
 
@@ -79,6 +79,8 @@ class _Loader:
         options = document.options.model_dump(exclude_none=True)
         if memory := options.pop("memory_mib", None):
             options["memory"] = memory * MIB
+        if (temp_space := options.pop("temp_space_mib", None)) is not None:
+            options["temp_space"] = temp_space * MIB
         if part_size := options.pop("part_size_mib", None):
             options["part_size"] = round(part_size * MIB)
         create = document.create_repositories
@@ -202,24 +204,34 @@ class _Loader:
         patterns = [source.layouts] if isinstance(source.layouts, str) else source.layouts
         for i, pattern in enumerate(patterns):
             key = (*where, "layouts") if single else (*where, "layouts", i)
-            for directory in self._layouts(pattern, key):
+            for directory, selector in self._layouts(pattern, key):
                 yield JobSource(
                     directory=directory,
+                    selector=selector,
                     entries=tuple(source.entries or defaults.entries or ()),
                     exclude=tuple(source.exclude or defaults.exclude or ()),
                     platforms=tuple(parsed),
                     destinations=tuple(target for target in chosen if target is not None),
                 )
 
-    def _layouts(self, pattern: str, where: tuple[str | int, ...]) -> list[str]:
-        """The sources that a glob means: layout directories, or behind a prefix archives."""
+    def _layouts(self, pattern: str, where: tuple[str | int, ...]) -> list[tuple[str, str | None]]:
+        """The sources that a glob means: layout directories, or behind a prefix archives.
+
+        :return: each with what chooses its entries.
+        """
         kind, pattern = source_kind(pattern)
         full = os.path.join(self.path.parent, pattern)  # noqa: PTH118 - a glob is no path
         if not glob.has_magic(pattern):
-            return [_prefixed(kind, full)]
-        found = sorted(glob.glob(full, recursive=True))  # noqa: PTH207 - sorted, and ** as written
+            path, selector = split_source(full)
+            return [(_prefixed(kind, path), selector)]
+        found, selector = _glob(full), None
+        if not found:
+            # A name may stand behind the glob as it does behind a path.
+            path, colon, rest = full.partition(":")
+            if colon and glob.has_magic(path):
+                found, selector = _glob(path), rest
         layouts = [
-            _prefixed(kind, path)
+            (_prefixed(kind, path), selector)
             for path in found
             if kind != "oci"
             or any(
@@ -279,6 +291,10 @@ class _Collecting:
             self._collect(value)
             return True
         return False
+
+
+def _glob(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - sorted, and ** as written
 
 
 def _prefixed(kind: str, path: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from asyncpush.errors import AsyncpushError
 from asyncpush.iam.names import key_of, resource_of
 from asyncpush.job.items import Job
-from asyncpush.oci.layout import Content
 from asyncpush.plan.reference import AnyRegistry, Registry, Repository
+from asyncpush.plan.sources import Sources
 from asyncpush.registries.ecr.options import AwsOptions
 
 
@@ -67,10 +67,10 @@ def principals_of(job: Job) -> JobPrincipals:
 def _repositories(job: Job) -> tuple[list[Repository], list[tuple[str, AsyncpushError]]]:
     repositories: dict[Repository, None] = {}
     problems: list[tuple[str, AsyncpushError]] = []
-    layouts: dict[str, Content] = {}
+    sources = Sources()
     for item in job.items():
         try:
-            for entry in item.resolve(layouts):
+            for entry in item.resolve(sources):
                 try:
                     repositories[entry.destination()[0]] = None
                 except AsyncpushError as exc:

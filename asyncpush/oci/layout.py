@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,11 +52,16 @@ class BlobData:
 
 @dataclass(frozen=True, slots=True)
 class BlobRange:
-    """Content in the middle of a file: ``size`` bytes from ``offset`` on."""
+    """Content in the middle of a file: ``size`` bytes from ``offset`` on.
+
+    :param file: the open file that holds it, where that is a temporary one without a name; ``path``
+        is then what it was made from.
+    """
 
     path: str
     offset: int
     size: int
+    file: io.FileIO | None = None
 
 
 BlobSource = BlobFile | BlobData | BlobRange
@@ -64,6 +72,11 @@ class Content(Protocol):
 
     root: Path
     entries: tuple[Descriptor, ...]
+
+    @property
+    def numbered(self) -> Sequence[Descriptor]:
+        """What ``@0``, ``@1`` and so on name."""
+        ...
 
     def find(self, descriptor: Descriptor) -> BlobSource:
         """Where a descriptor's content is."""
@@ -96,6 +109,11 @@ class Layout:
         self._real_root = os.path.realpath(self.root)
         self._check_version()
         self.entries = self._read_index()
+
+    @property
+    def numbered(self) -> Sequence[Descriptor]:
+        """Its entries, in the order of ``index.json``."""
+        return self.entries
 
     def __repr__(self) -> str:
         return f"Layout({str(self.root)!r})"
@@ -199,13 +217,23 @@ class Layout:
         return status.st_size
 
 
+@contextlib.contextmanager
+def opened(source: BlobRange) -> Iterator[int]:
+    """A descriptor of the file that holds a range."""
+    if source.file is not None:
+        yield source.file.fileno()
+        return
+    with open(source.path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        yield file.fileno()
+
+
 def read_manifest(source: BlobSource) -> bytes:
     """The bytes of a manifest, as they are. Their digest is for the caller to prove."""
     if isinstance(source, BlobData):
         return source.data
     if isinstance(source, BlobRange):
-        with open(source.path, "rb") as file:  # noqa: PTH123 - as above
-            return os.pread(file.fileno(), source.size, source.offset)
+        with opened(source) as fd:
+            return os.pread(fd, source.size, source.offset)
     return _read(source.path, MAX_MANIFEST_BYTES)
 
 

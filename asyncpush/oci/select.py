@@ -29,18 +29,52 @@ def parse_platform(text: str) -> Platform:
 def entries_named(layout: Content, name: str) -> list[Descriptor]:
     """The entries whose ``org.opencontainers.image.ref.name`` is this name.
 
+    Where none is, those whose names are references to the same image: docker and skopeo write
+    ``docker.io/library/app:latest`` where people write ``app``.
+
     :raises EntryNotFoundError: there is none.
     """
     found = [entry for entry in layout.entries if entry.ref_name == name]
     if not found:
+        whole = whole_reference(name)
+        found = [e for e in layout.entries if e.ref_name and whole_reference(e.ref_name) == whole]
+    if not found:
         names = sorted({e.ref_name for e in layout.entries if e.ref_name})
         known = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         raise EntryNotFoundError(
-            f"the layout has no entry named {name!r}",
-            advice=f"it has {known}" if known else "its entries have no names; choose by digest",
-            file=str(layout.root / "index.json"),
+            f"the source has no entry named {name!r}",
+            advice=f"it has {known}"
+            if known
+            else "its entries have no names; choose by digest, or as :@0, :@1 and so on",
+            file=str(layout.root),
         )
     return found
+
+
+def whole_reference(name: str) -> str:
+    """A reference as docker means it: with its registry, its namespace and a tag."""
+    host, slash, path = name.partition("/")
+    if not slash or not (set(".:") & set(host) or host == "localhost"):
+        host, path = "docker.io", name
+    if host == "docker.io" and "/" not in path:
+        path = f"library/{path}"
+    tagged = ":" in path.rpartition("/")[2] or "@" in path
+    return f"{host}/{path}" if tagged else f"{host}/{path}:latest"
+
+
+def entry_numbered(layout: Content, number: int) -> Descriptor:
+    """The entry, or in docker's archives the image, of a number, counted from 0.
+
+    :raises EntryNotFoundError: there are not so many.
+    """
+    numbered = layout.numbered
+    if number >= len(numbered):
+        raise EntryNotFoundError(
+            f"there is no @{number}",
+            advice=f"the source has @0 to @{len(numbered) - 1}" if numbered else "it is empty",
+            file=str(layout.root),
+        )
+    return numbered[number]
 
 
 def entry_by_digest(layout: Content, digest: Digest) -> Descriptor:
@@ -57,9 +91,9 @@ def entry_by_digest(layout: Content, digest: Digest) -> Descriptor:
             if child.digest == digest:
                 return child
     raise EntryNotFoundError(
-        "no entry of the layout, nor a member of its indexes, has this digest",
+        "no entry of the source, nor a member of its indexes, has this digest",
         digest=digest,
-        file=str(layout.root / "index.json"),
+        file=str(layout.root),
     )
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError, printable
-from asyncpush.oci.archive import open_archive
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import parse_digest
-from asyncpush.oci.layout import Content, Layout
-from asyncpush.oci.select import entries_named, entry_by_digest, for_platform, parse_platform
+from asyncpush.oci.layout import Content
+from asyncpush.oci.select import (
+    entries_named,
+    entry_by_digest,
+    entry_numbered,
+    for_platform,
+    parse_platform,
+)
 from asyncpush.plan.reference import Repository, is_tag, parse_reference
+from asyncpush.plan.sources import Sources, split_source
+
+_NUMBER = re.compile(r"@([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +47,9 @@ class PushItem:
         """What people call it."""
         return os.fspath(self.source)
 
-    def resolve(self, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:
+    def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`Item`."""
-        return resolve(self, layouts)
+        return resolve(self, sources)
 
 
 class Item(Protocol):
@@ -56,10 +65,10 @@ class Item(Protocol):
         """Where it goes, for an error that concerns all of it."""
         ...
 
-    def resolve(self, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:
+    def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the layout and choose the entries that are meant.
 
-        :param layouts: layouts that are open already, by directory.
+        :param sources: opens layouts and archives.
         :raises AsyncpushError: the source cannot be read, or source and target do not fit.
         """
         ...
@@ -157,59 +166,15 @@ def tag_of(entry: Descriptor) -> str | None:
     return None
 
 
-def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split ``[oci:]DIR[:NAME|@DIGEST]`` into directory and entry.
-
-    A directory's own name may hold colons, so the shortest prefix that exists wins; if none does,
-    the split is at the first colon, as skopeo does.
-    """
-    _, text = source_kind(os.fspath(source))
-    if not text:
-        raise UsageError("the source is empty", advice="give an OCI layout directory")
-    # os.path answers False where Path raises: no permission, a name too long.
-    if os.path.exists(text):  # noqa: PTH110
-        return text, None
-    cuts = [i for i, character in enumerate(text) if character in ":@" and i > 0]
-    for cut in cuts:
-        if os.path.exists(text[:cut]):  # noqa: PTH110
-            return text[:cut], text[cut + 1 :]
-    return (text[: cuts[0]], text[cuts[0] + 1 :]) if cuts else (text, None)
-
-
-def open_source(
-    source: str | os.PathLike[str], opened: dict[str, Content] | None = None
-) -> Content:
-    """Open the layout or archive of a source.
-
-    :param opened: what is open already, by kind and path; this one is added.
-    :raises ContentError: it cannot be read.
-    """
-    opened = {} if opened is None else opened
-    kind, _ = source_kind(os.fspath(source))
-    path, _ = split_source(source)
-    key = f"{kind}:{path}"
-    if key not in opened:
-        opened[key] = Layout(path) if kind == "oci" else open_archive(kind, path)
-    return opened[key]
-
-
-def source_kind(text: str) -> tuple[str, str]:
-    """What a source is (``oci``, ``oci-archive``, ``docker-archive``), and the rest of it."""
-    for kind in ("oci", "oci-archive", "docker-archive"):
-        if text.startswith(f"{kind}:"):
-            return kind, text[len(kind) + 1 :]
-    return "oci", text
-
-
-def resolve(item: PushItem, layouts: dict[str, Content]) -> Iterator[ResolvedEntry]:
+def resolve(item: PushItem, sources: Sources) -> Iterator[ResolvedEntry]:
     """Open an item's layout and choose the entries that it means.
 
-    :param layouts: layouts that are open already, by directory; this item's is added.
+    :param sources: opens it.
     :raises AsyncpushError: the source cannot be read, or source and target do not fit together.
     """
     reference = parse_reference(item.target)
     _, selector = split_source(item.source)
-    layout = open_source(item.source, layouts)
+    layout = sources.open(item.source)
     entries = choose_entries(layout, selector or reference.digest)
     if item.platform is not None:
         platform = parse_platform(item.platform)
@@ -226,23 +191,25 @@ def resolve(item: PushItem, layouts: dict[str, Content]) -> Iterator[ResolvedEnt
             advice="choose one entry with SOURCE:NAME, or leave out the tag to use their names",
             reference=str(reference),
         )
-    # Whoever chooses by digest has said which image, and nothing of a tag.
-    named = not _is_digest(selector) and reference.digest is None
+    # Whoever chooses by digest or number has said which image, and nothing of a tag.
+    named = not _is_digest(selector) and not _number(selector) and reference.digest is None
     for entry in entries:
         yield _PushEntry(layout, entry, reference.repository, reference.tag, named=named)
 
 
 def choose_entries(layout: Content, selector: str | None) -> list[Descriptor]:
-    """The entries that a selector means: a name, a digest, or all of them.
+    """The entries that a selector means: a name, a digest, ``@`` and a number, or all of them.
 
     :raises EntryNotFoundError: there is none.
     """
     if selector:
         if _is_digest(selector):
             return [entry_by_digest(layout, parse_digest(selector))]
+        if number := _number(selector):
+            return [entry_numbered(layout, int(number))]
         return entries_named(layout, selector)
     if not layout.entries:
-        raise EntryNotFoundError("the layout has no entries", file=str(layout.root / "index.json"))
+        raise EntryNotFoundError("the source has no entries", file=str(layout.root))
     return list(layout.entries)
 
 
@@ -258,6 +225,12 @@ def renamed(chosen: Descriptor, entry: Descriptor) -> Descriptor:
         platform=chosen.platform,
         data=chosen.data,
     )
+
+
+def _number(selector: str | None) -> str | None:
+    """The number in ``@0``, as skopeo names what has no name."""
+    match = _NUMBER.fullmatch(selector or "")
+    return match[1] if match else None
 
 
 def _is_digest(selector: str | None) -> bool:

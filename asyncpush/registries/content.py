@@ -9,8 +9,10 @@ from typing import Protocol
 
 import aiofiles
 import anyio
+import anyio.to_thread
 
 from asyncpush.errors import ContentError
+from asyncpush.oci import layout
 from asyncpush.oci.digest import Digest, verify
 from asyncpush.oci.layout import BlobData, BlobRange, BlobSource
 
@@ -98,6 +100,9 @@ async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
     if isinstance(source, BlobData):
         yield _MemoryReader(source.data)
         return
+    if isinstance(source, BlobRange) and source.file is not None:
+        yield _FileReader(source.file.fileno(), source.path, source.offset)
+        return
     try:
         file = await aiofiles.open(source.path, "rb", buffering=0)
     except OSError as exc:
@@ -118,12 +123,12 @@ async def read_manifest(source: BlobSource, digest: Digest) -> bytes:
     if isinstance(source, BlobData):
         return source.data
     try:
-        async with aiofiles.open(source.path, "rb") as file:
-            if isinstance(source, BlobRange):
-                await file.seek(source.offset)
-            # One byte more would tell that a file of its own has grown.
-            more = 0 if isinstance(source, BlobRange) else 1
-            raw = await file.read(source.size + more)
+        if isinstance(source, BlobRange):
+            raw = await anyio.to_thread.run_sync(layout.read_manifest, source)
+        else:
+            async with aiofiles.open(source.path, "rb") as file:
+                # One byte more would tell that the file has grown.
+                raw = await file.read(source.size + 1)
     except OSError as exc:
         raise ContentError(f"cannot be read: {exc.strerror}", file=source.path) from exc
     verify(raw, digest, source.size)

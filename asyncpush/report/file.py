@@ -33,6 +33,8 @@ _PLAIN_OPTIONS = (
     "attempts",
     "retry_base",
     "retry_cap",
+    "temp_space",
+    "compress_layers",
     "include_foreign",
     "on_refused",
     "atomic",

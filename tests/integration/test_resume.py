@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET, environment
+from tarfiles import docker_save
 
 from asyncpush.localregistry import (
     CallInfo,
@@ -28,7 +29,9 @@ from asyncpush.localregistry import (
     RunningRegistry,
 )
 from asyncpush.oci import mediatypes
-from asyncpush.oci.layout import Layout
+from asyncpush.oci.archive import open_archive
+from asyncpush.oci.layout import Layout, read_manifest
+from asyncpush.oci.manifest import ImageManifest, parse_manifest
 from asyncpush.oci.writer import LayoutWriter
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +54,7 @@ def layout(tmp_path: Path) -> Path:
 class Push:
     """The same command, again and again."""
 
-    def __init__(self, server: RunningRegistry, layout: Path, tmp_path: Path) -> None:
+    def __init__(self, server: RunningRegistry, layout: Path | str, tmp_path: Path) -> None:
         self.server = server
         self.env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
         self.command = [sys.executable, "-m", "asyncpush", "push", str(layout)]
@@ -145,6 +148,26 @@ async def test_half_sent_layer_goes_on_in_the_same_session(tmp_path: Path, layou
         manifests = sum(e.size for e in Layout(layout).entries)
         assert server.calls.counters.layer_bytes_acknowledged == blobs - manifests
         assert before >= 30 * MIB
+
+
+async def test_a_layer_that_is_compressed_on_the_way_goes_on_in_its_middle(tmp_path: Path) -> None:
+    layer = os.urandom(25 * MIB)
+    archive = docker_save(tmp_path / "app.tar", layer=layer, diff=layer)
+    content = open_archive("docker-archive", archive, compress_layers=True)
+    entry = content.entries[0]
+    manifest = parse_manifest(read_manifest(content.find_manifest(entry)), entry.media_type)
+    assert isinstance(manifest, ImageManifest)
+    async with serving(tmp_path) as server:
+        push = Push(server, f"docker-archive:{archive}", tmp_path)
+        push.command.append("--compress-layers")
+        await push.kill_in_the_middle(10 * MIB)
+        assert "resumed sha256:" in await push.finish()
+
+        tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
+        assert tags == {"v1": entry.digest, "v2": entry.digest}
+        assert server.calls.counters.layer_bytes_acknowledged == (
+            manifest.config.size + sum(blob.size for blob in manifest.layers)
+        )
 
 
 async def test_another_jobs_journal_is_refused_before_anything_is_sent(

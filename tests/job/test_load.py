@@ -20,6 +20,7 @@ from asyncpush.job.load import JobError, load_job
 from asyncpush.job.template import IMAGE_NAMES, parse_template
 from asyncpush.oci import mediatypes
 from asyncpush.oci.writer import LayoutWriter
+from asyncpush.plan.sources import Sources
 
 ACCOUNT = "111122223333"
 HOST = f"{ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com"
@@ -52,7 +53,7 @@ def load(folder: Path, document: dict[str, Any] | str, **settings: str) -> Job:
 def destinations(job: Job) -> list[str]:
     found = []
     for item in job.items():
-        for entry in item.resolve({}):
+        for entry in item.resolve(Sources()):
             repository, tags = entry.destination()
             found += [f"{repository}:{tag}" for tag in tags] or [f"{repository}@"]
     return sorted(found)

@@ -14,15 +14,15 @@ from asyncpush.errors import (
     UsageError,
 )
 from asyncpush.oci.digest import compute
-from asyncpush.oci.layout import Layout
 from asyncpush.oci.writer import LayoutWriter
-from asyncpush.plan.items import PushItem, ResolvedEntry, resolve, split_source
+from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
+from asyncpush.plan.sources import Sources, split_source
 
 TARGET = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/app"
 
 
 def resolved(source: Path | str, target: str = TARGET, **more: str) -> list[ResolvedEntry]:
-    return list(resolve(PushItem(source, target, **more), {}))
+    return list(resolve(PushItem(source, target, **more), Sources()))
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_a_platforms_image_goes_by_the_indexs_name(writer: LayoutWriter) -> None
 
 def test_layouts_are_opened_once(writer: LayoutWriter) -> None:
     writer.entry(writer.image([]), "v1")
-    root, layouts = str(writer.close()), dict[str, Layout]()
-    (first,) = resolve(PushItem(root, TARGET), layouts)
-    (second,) = resolve(PushItem(f"oci:{root}:v1", TARGET), layouts)
-    assert first.layout is second.layout is layouts[f"oci:{root}"]
+    root, sources = str(writer.close()), Sources()
+    (first,) = resolve(PushItem(root, TARGET), sources)
+    (second,) = resolve(PushItem(f"oci:{root}:v1", TARGET), sources)
+    assert first.layout is second.layout is sources.open(root)
 
 
 @pytest.mark.parametrize(
     ("source", "target", "kind", "message"),
     [
         ("{}:v2", TARGET, EntryNotFoundError, "no entry named 'v2'.*it has v1"),
-        ("{}@" + compute(b"x"), TARGET, EntryNotFoundError, "no entry of the layout"),
+        ("{}@" + compute(b"x"), TARGET, EntryNotFoundError, "no entry of the source"),
         ("{}/missing:v1", TARGET, LayoutError, "does not exist"),
         ("x" * 300, TARGET, LayoutError, "too long"),
         ("{}", "app", InvalidReferenceError, "no ECR reference"),

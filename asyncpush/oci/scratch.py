@@ -1,0 +1,201 @@
+"""Room on disk for what cannot be read in place: archives decompressed, layers compressed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from asyncpush.errors import DigestMismatchError, LayoutError, TemporarySpaceError
+from asyncpush.oci import digest as digests
+from asyncpush.oci.compress import Ordered, compressed, in_turn
+from asyncpush.oci.decompress import MAGIC_BYTES, compression_of, decompress
+from asyncpush.oci.digest import Digest
+from asyncpush.oci.layout import BlobRange, opened
+
+MIB = 1024 * 1024
+DEFAULT_LIMIT = 16 * 1024 * MIB
+
+
+class ScratchFile(io.FileIO):
+    """A file without a name: the kernel frees it when the process ends, in whatever way.
+
+    It lives as long as something refers to it: the blobs in it may be planned long before they are
+    sent, and a plan needs no closing.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Scratch:
+    """One temporary file for all that a plan must unpack, with a bound.
+
+    Nothing is done twice: an archive is decompressed once and a layer compressed once, however
+    often they are asked for.
+
+    :param limit: the most bytes that the file may have.
+    :param check: called about once for each MiB; may raise to end the work.
+    :param ordered: compresses blocks of a layer.
+    """
+
+    def __init__(
+        self,
+        limit: int = DEFAULT_LIMIT,
+        check: Callable[[], None] = lambda: None,
+        ordered: Ordered = in_turn,
+    ) -> None:
+        self._limit = limit
+        self._check = check
+        self._ordered = ordered
+        self._lock = threading.Lock()
+        self._file: ScratchFile | None = None
+        self._size = 0
+        self._tars: dict[tuple[int, int, int, int], BlobRange] = {}
+        self._layers: dict[Digest, tuple[Digest, BlobRange]] = {}
+
+    def tar_of(self, path: str | os.PathLike[str]) -> BlobRange:
+        """Where an archive's tar is: the file itself, or the scratch file if it is compressed.
+
+        :raises LayoutError: it cannot be read, or its compressed data are damaged.
+        :raises TemporarySpaceError: it is larger than the bound, or the disk is full.
+        """
+        name = os.fspath(path)
+        try:
+            with Path(path).open("rb", buffering=0) as file:
+                status = os.fstat(file.fileno())
+                kind = compression_of(os.pread(file.fileno(), MAGIC_BYTES, 0))
+                if kind is None:
+                    return BlobRange(name, 0, status.st_size)
+                key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+                if key not in self._tars:
+                    self._tars[key] = self._unpack(kind, file, name)
+                return self._tars[key]
+        except (OSError, ValueError) as exc:  # ValueError: NUL in the path
+            reason = getattr(exc, "strerror", None) or str(exc)
+            raise LayoutError(f"the archive cannot be read: {reason}", file=name) from exc
+
+    def compress(self, layer: BlobRange, diff_id: Digest) -> tuple[Digest, BlobRange]:
+        """A layer, compressed: its digest, and where it is.
+
+        :param diff_id: the digest of what is in it; proven on the way.
+        :raises DigestMismatchError: it is another.
+        """
+        if diff_id not in self._layers:
+            self._layers[diff_id] = self._compress(layer, diff_id)
+        return self._layers[diff_id]
+
+    def digest_of(self, source: BlobRange) -> Digest:
+        """The digest of what is there."""
+        found = hashlib.sha256()
+        with opened(source) as fd:
+            for offset in range(0, source.size, MIB):
+                self._check()
+                found.update(_read(fd, source, offset, min(MIB, source.size - offset)))
+        return Digest(f"sha256:{found.hexdigest()}")
+
+    def _unpack(self, kind: str, file: io.FileIO, name: str) -> BlobRange:
+        def read(size: int) -> bytes:
+            self._check()
+            return file.read(size) or b""
+
+        return self._write(decompress(kind, read, name), name)
+
+    def _compress(self, layer: BlobRange, diff_id: Digest) -> tuple[Digest, BlobRange]:
+        inner, outer = hashlib.new(digests.algorithm(diff_id)), hashlib.sha256()
+
+        def pieces(fd: int) -> Iterator[bytes]:
+            blocks = compressed(
+                lambda offset, size: _read(fd, layer, offset, size), layer.size, self._ordered
+            )
+            for block, packed in blocks:
+                self._check()
+                inner.update(block)
+                outer.update(packed)
+                yield packed
+
+        with opened(layer) as fd:
+            where = self._write(pieces(fd), layer.path)
+        if inner.hexdigest() != digests.encoded(diff_id):
+            raise DigestMismatchError(
+                f"a layer's content has the digest {inner.hexdigest()}, its config says {diff_id}",
+                advice="the archive is damaged; save the image again",
+                file=layer.path,
+            )
+        return Digest(f"sha256:{outer.hexdigest()}"), where
+
+    def _write(self, pieces: Iterable[bytes], name: str) -> BlobRange:
+        """Append to the file; what could not be written whole is taken away again."""
+        with self._lock:
+            if self._file is None:
+                self._file = _make()
+            begin = self._size
+            try:
+                for piece in pieces:
+                    self._append(self._file, piece, name)
+            except BaseException:
+                self._size = begin
+                self._file.truncate(begin)
+                raise
+            return BlobRange(name, begin, self._size - begin, self._file)
+
+    def _append(self, file: ScratchFile, piece: bytes, name: str) -> None:
+        if self._size + len(piece) > self._limit:
+            raise TemporarySpaceError(
+                f"unpacking takes more than the {self._limit // MIB:,} MiB that the temporary file"
+                " may have",
+                advice="allow more with --temp-space, or unpack the archive first",
+                file=name,
+            )
+        view = memoryview(piece)
+        while view:
+            try:
+                count = os.pwrite(file.fileno(), view, self._size)
+            except OSError as exc:
+                raise _no_space(exc, name) from exc
+            self._size += count
+            view = view[count:]
+
+
+def folder() -> str:
+    """Where temporary files go: ``$TMPDIR``, or a place that survives in no memory.
+
+    ``/tmp`` is memory on many systems, so large files go to ``/var/tmp`` (Filesystem Hierarchy
+    Standard), as with podman and skopeo.
+    """
+    chosen = os.environ.get("TMPDIR")
+    if chosen:
+        return chosen
+    return "/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir()  # noqa: S108
+
+
+def _make() -> ScratchFile:
+    try:
+        # Where the system can, this file has no name from its first moment on.
+        with tempfile.TemporaryFile(dir=folder(), buffering=0) as file:
+            return ScratchFile(os.dup(file.fileno()), "r+b")
+    except OSError as exc:
+        raise _no_space(exc) from exc
+
+
+def _no_space(exc: OSError, name: str | None = None) -> TemporarySpaceError:
+    return TemporarySpaceError(
+        f"the temporary file in {folder()} cannot be written: {exc.strerror}",
+        advice="free space there, or name another folder with TMPDIR",
+        file=name,
+    )
+
+
+def _read(fd: int, source: BlobRange, offset: int, size: int) -> bytes:
+    pieces = []
+    while size > 0:
+        piece = os.pread(fd, size, source.offset + offset)
+        if not piece:
+            raise LayoutError("the archive became shorter while it was read", file=source.path)
+        pieces.append(piece)
+        offset, size = offset + len(piece), size - len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
