@@ -26,7 +26,6 @@ _SWITCHES = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--hide-scrollbars=false",
     "--remote-debugging-pipe",
 )
 _TIMEOUT = 60.0

@@ -228,7 +228,8 @@ class _Findings:
                 for cause, seconds in step.causes.items()
                 if cause.registry == host and cause.kind in ("asking", "calls", "committing")
             )
-            if idle < self._least or host in self._path.layer_slots:
+            # Where layers lack slots, more images would only wait there.
+            if idle < self._least or self._path.layer_slots.get(host, 0) > until / 2:
                 continue
             images = option(self._report, "images")
             yield Finding(

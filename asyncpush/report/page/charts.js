@@ -28,8 +28,16 @@ class Charts {
     section(
       "time",
       "Over time",
-      h("div", { class: "legend" }, this.hosts.map((host, i) => legendOf(host, i))),
-      h("div", { class: "charts" }, panels.map((panel) => this.chart(...panel, onZoom))),
+      h(
+        "div",
+        { class: "legend" },
+        this.hosts.map((host, i) => legendOf(host, i)),
+      ),
+      h(
+        "div",
+        { class: "charts" },
+        panels.map((panel) => this.chart(...panel, onZoom)),
+      ),
       this.readout,
     );
     this.say(null);
@@ -140,22 +148,26 @@ function stacked(series, most) {
   });
 }
 
-/** A small drawing of one series, with a line at its quota. */
-function spark(values, quota, label) {
+/** A small drawing of one series and of the part of it that was throttled, with a line at its quota. */
+function spark(values, throttled, quota, label) {
+  const length = Math.max(1, values.length);
   const most = Math.max(...values, 0);
-  const top = Number.isFinite(quota) && quota > 0 && quota < most * 4 ? Math.max(most, quota) : most;
-  const y = (value) => (top > 0 ? 24 - (value / top) * 22 : 24);
-  const steps = values.map((value, i) => `L${i} ${y(value).toFixed(1)}L${i + 1} ${y(value).toFixed(1)}`);
+  // A quota that is far away would press everything else flat.
+  const top = quota > 0 && quota < most * 4 ? Math.max(most, quota) : most;
+  const y = (value) => (top > 0 ? 24 - (value / top) * 22 : 24).toFixed(1);
+  const area = (figures) =>
+    `M0 24${figures.map((value, i) => `L${i} ${y(value)}L${i + 1} ${y(value)}`).join("")}L${figures.length} 24Z`;
   return s(
     "svg",
     {
       class: "spark",
-      viewBox: `0 0 ${Math.max(1, values.length)} 24`,
+      viewBox: `0 0 ${length} 24`,
       preserveAspectRatio: "none",
       role: "img",
       "aria-label": label,
     },
-    s("path", { class: "c0", d: `M0 24${steps.join("")}L${values.length} 24Z` }),
-    top === quota && s("line", { class: "quota", x1: 0, x2: values.length, y1: y(quota), y2: y(quota) }),
+    s("path", { class: "c0", d: area(values) }),
+    throttled.length > 0 && s("path", { class: "b-fail", d: area(throttled) }),
+    top === quota && s("line", { class: "quota", x1: 0, x2: length, y1: y(quota), y2: y(quota) }),
   );
 }

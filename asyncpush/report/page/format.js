@@ -50,7 +50,11 @@ function duration(seconds) {
   if (value < 60) return `${value.toFixed(1)} s`;
   const whole = Math.round(value);
   const pad = (number) => String(number).padStart(2, "0");
-  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const [hours, minutes, rest] = [
+    Math.floor(whole / 3600),
+    Math.floor(whole / 60) % 60,
+    whole % 60,
+  ];
   return hours ? `${hours}:${pad(minutes)}:${pad(rest)}` : `${minutes}:${pad(rest)}`;
 }
 
@@ -69,7 +73,9 @@ function plural(number, word) {
 
 /** A digest as people compare it: its algorithm's name left out, its end, too. */
 function short(digest) {
-  return String(digest).replace(/^sha256:/, "").slice(0, 12);
+  return String(digest)
+    .replace(/^sha256:/, "")
+    .slice(0, 12);
 }
 
 /** A reference as its registry, and the rest. */
@@ -158,7 +164,9 @@ function section(id, title, ...children) {
 
 /** Round moments for an axis, about so many of them. */
 function ticks(begin, end, wanted) {
-  const steps = [0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+  const steps = [
+    0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600,
+  ];
   const least = (end - begin) / wanted;
   const step = steps.find((step) => step >= least) || Math.ceil(least / 7200) * 7200;
   const moments = [];

@@ -23,6 +23,8 @@ _SCRIPTS = (
     "tables.js",
     "search.js",
     "rows.js",
+    "timeview.js",
+    "controls.js",
     "waterfall.js",
     "main.js",
 )

@@ -5,7 +5,8 @@ class Rows {
     this.report = report;
     this.nicknames = nicknames(report.hosts);
     this.end = 0.001;
-    for (const ended of [report.seconds, ...report.images.ended]) this.end = Math.max(this.end, ended || 0);
+    for (const ended of [report.seconds, ...report.images.ended])
+      this.end = Math.max(this.end, ended || 0);
   }
 
   /** The row of an image. */
@@ -17,14 +18,31 @@ class Rows {
   inside(image, open) {
     const { images, blobs } = this.report;
     const rows = [];
-    const places = [...(images.blobs[image] || [])].sort((a, b) => (blobs.started[a] ?? 0) - (blobs.started[b] ?? 0));
+    const places = [...(images.blobs[image] || [])].sort(
+      (a, b) => (blobs.started[a] ?? 0) - (blobs.started[b] ?? 0),
+    );
     for (const blob of places) {
-      const row = { kind: "blob", image, blob, key: `i${image}b${blob}`, level: 2, opens: Boolean(blobs.stretches[blob]) };
+      const row = {
+        kind: "blob",
+        image,
+        blob,
+        key: `i${image}b${blob}`,
+        level: 2,
+        opens: Boolean(blobs.stretches[blob]),
+      };
       rows.push(row);
       if (!open.has(row.key)) continue;
       let part = 1;
       for (const stretch of blobs.stretches[blob] || []) {
-        rows.push({ kind: "stretch", image, blob, stretch, part, key: `${row.key}p${part}`, level: 3 });
+        rows.push({
+          kind: "stretch",
+          image,
+          blob,
+          stretch,
+          part,
+          key: `${row.key}p${part}`,
+          level: 3,
+        });
         part += stretch[3];
       }
     }
@@ -95,9 +113,14 @@ class Rows {
     }
     if (kind === "blob") {
       if (blobs.started[blob] === null) return null;
-      return [blobs.started[blob], blobs.seconds[blob] === null ? this.end : blobs.started[blob] + blobs.seconds[blob]];
+      return [
+        blobs.started[blob],
+        blobs.seconds[blob] === null ? this.end : blobs.started[blob] + blobs.seconds[blob],
+      ];
     }
-    return kind === "stretch" ? [stretch[0], stretch[1]] : [commit.ended - commit.seconds, commit.ended];
+    return kind === "stretch"
+      ? [stretch[0], stretch[1]]
+      : [commit.ended - commit.seconds, commit.ended];
   }
 
   /** When an image's blobs were on their way during its turn, as few spans that do not overlap. */
@@ -121,16 +144,24 @@ class Rows {
 function detailsOf(report, { kind, image, blob, commit, stretch }) {
   const { images, blobs } = report;
   const pairs = [];
-  const add = (name, value) => value !== null && value !== undefined && value !== "" && pairs.push([name, value]);
+  const add = (name, value) =>
+    value !== null && value !== undefined && value !== "" && pairs.push([name, value]);
   if (kind === "image") {
     add("Reference", images.reference[image]);
     add("Source", images.name[image]);
     add("Digest", images.digest[image]);
     add("Tags", images.tags[image].map((tag) => `${tag.tag} ${tag.status}`).join(", "));
-    add("Turn", images.started[image] === null ? "never came" : `${moment(images.started[image])}, for ${duration(images.seconds[image])}`);
+    add(
+      "Turn",
+      images.started[image] === null
+        ? "never came"
+        : `${moment(images.started[image])}, for ${duration(images.seconds[image])}`,
+    );
     add("Sent on its behalf", bytes(images.bytes_sent[image]));
     add("Blobs", (images.blobs[image] || []).length);
-    const replicated = ((report.replication || {}).images || []).find((one) => one.reference === images.reference[image]);
+    const replicated = ((report.replication || {}).images || []).find(
+      (one) => one.reference === images.reference[image],
+    );
     if (replicated) add("Replicated", destinations(replicated) || wordOf(replicated.status));
   } else if (kind === "commit") {
     add("Manifest", commit.digest);
@@ -142,7 +173,11 @@ function detailsOf(report, { kind, image, blob, commit, stretch }) {
     add("Repository", blobs.repository[blob]);
     add("Size", `${bytes(blobs.size[blob])} (${count(blobs.size[blob])} bytes)`);
     add("Sent", `${bytes(blobs.bytes_sent[blob])} in ${plural(blobs.parts[blob], "part")}`);
-    if (kind === "stretch") add("These parts", `${plural(stretch[3], "part")}, ${moment(stretch[0])} to ${moment(stretch[1])}`);
+    if (kind === "stretch")
+      add(
+        "These parts",
+        `${plural(stretch[3], "part")}, ${moment(stretch[0])} to ${moment(stretch[1])}`,
+      );
     add("Mounted from", blobs.mounted_from[blob]);
     add("Mounted at", blobs.mounted_at[blob] === null ? null : moment(blobs.mounted_at[blob]));
     add("Began", blobs.started[blob] === null ? null : moment(blobs.started[blob]));
@@ -151,13 +186,33 @@ function detailsOf(report, { kind, image, blob, commit, stretch }) {
     add("Waited for a layer's slot", blobs.waited[blob] ? duration(blobs.waited[blob]) : null);
     add("Waited for parts' slots", blobs.slots[blob] ? duration(blobs.slots[blob]) : null);
   }
-  const error = kind === "image" ? images.error[image] : blob === undefined ? null : blobs.error[blob];
-  const status = kind === "image" ? images.status[image] : kind === "blob" ? blobs.status[blob] : null;
+  const error =
+    kind === "image" ? images.error[image] : blob === undefined ? null : blobs.error[blob];
+  const status =
+    kind === "image" ? images.status[image] : kind === "blob" ? blobs.status[blob] : null;
   return [
-    h("h3", {}, { image: "Image", blob: "Layer", stretch: "Parts", commit: "Manifest" }[kind], " ", status && badge(status)),
+    h(
+      "h3",
+      {},
+      { image: "Image", blob: "Layer", stretch: "Parts", commit: "Manifest" }[kind],
+      " ",
+      status && badge(status),
+    ),
     error && h("p", { class: "error" }, error.message),
     error && error.advice && h("p", { class: "advice" }, error.advice),
-    h("dl", {}, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    error && h("dl", {}, Object.entries(error.where).map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value)])),
+    h(
+      "dl",
+      {},
+      pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+    ),
+    error &&
+      h(
+        "dl",
+        {},
+        Object.entries(error.where).map(([name, value]) => [
+          h("dt", {}, name.replaceAll("_", " ")),
+          h("dd", {}, value),
+        ]),
+      ),
   ].filter(Boolean);
 }

@@ -33,7 +33,8 @@ class Search {
       case "name":
         return (i) => images.name[i].toLowerCase().includes(text);
       case "error": {
-        const has = (error) => `${error.kind} ${error.message} ${error.advice}`.toLowerCase().includes(text);
+        const has = (error) =>
+          `${error.kind} ${error.message} ${error.advice}`.toLowerCase().includes(text);
         return (i) => images.error[i] !== null && has(images.error[i]);
       }
       case "digest":
@@ -50,7 +51,8 @@ class Search {
     const { images, blobs } = this.report;
     const named = new Set();
     blobs.digest.forEach((digest, place) => digest.includes(text) && named.add(place));
-    const committed = (i) => (images.manifests[i] || []).some((commit) => commit.digest.includes(text));
+    const committed = (i) =>
+      (images.manifests[i] || []).some((commit) => commit.digest.includes(text));
     return (i) =>
       images.digest[i].includes(text) ||
       (images.blobs[i] || []).some((place) => named.has(place)) ||
@@ -63,7 +65,14 @@ class Search {
       const { images } = this.report;
       const tags = images.tags[i].map((tag) => tag.tag).join(" ");
       const error = images.error[i] ? images.error[i].kind : "";
-      this.texts[i] = [images.name[i], images.reference[i], images.digest[i], images.status[i], tags, error]
+      this.texts[i] = [
+        images.name[i],
+        images.reference[i],
+        images.digest[i],
+        images.status[i],
+        tags,
+        error,
+      ]
         .join(" ")
         .toLowerCase();
     }

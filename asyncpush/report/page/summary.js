@@ -27,43 +27,53 @@ function drawHead(report) {
   const when = Number.isNaN(began.valueOf()) ? report.started : began.toISOString();
   const states = Object.entries(totals.images).filter(([, number]) => number > 0);
   const failed = totals.images.failed || 0;
-  document.getElementById("head").append(
-    h(
-      "div",
-      { class: "title" },
-      h("p", { class: "kicker" }, "asyncpush report"),
-      h("h1", { class: report.job.length > LONG ? "long" : null }, report.job),
+  document
+    .getElementById("head")
+    .append(
       h(
-        "p",
-        { class: "when" },
-        badge(state, words),
-        report.atomic && h("span", { class: "tagged" }, "all or nothing"),
-        h("time", { datetime: report.started }, when.replace("T", " ").replace(/\.\d+Z$/, " UTC")),
+        "div",
+        { class: "title" },
+        h("p", { class: "kicker" }, "asyncpush report"),
+        h("h1", { class: report.job.length > LONG ? "long" : null }, report.job),
+        h(
+          "p",
+          { class: "when" },
+          badge(state, words),
+          report.atomic && h("span", { class: "tagged" }, "all or nothing"),
+          h(
+            "time",
+            { datetime: report.started },
+            when.replace("T", " ").replace(/\.\d+Z$/, " UTC"),
+          ),
+        ),
       ),
-    ),
-    h(
-      "dl",
-      { class: "tiles" },
-      tile(
-        "Images",
-        count(report.images.name.length),
-        states.map(([name, number]) => `${count(number)} ${wordOf(name)}`).join(", "),
-        failed > 0,
-        proportion(states),
+      h(
+        "dl",
+        { class: "tiles" },
+        tile(
+          "Images",
+          count(report.images.name.length),
+          states.map(([name, number]) => `${count(number)} ${wordOf(name)}`).join(", "),
+          failed > 0,
+          proportion(states),
+        ),
+        tile(
+          "Took",
+          duration(report.seconds),
+          `${bytes(totals.bytes_sent / (report.seconds || 1))}/s on average`,
+        ),
+        tile(
+          "Sent",
+          bytes(totals.bytes_sent),
+          `${plural(totals.blobs_sent, "blob")} in ${plural(totals.parts, "part")}; ${elsewhere(totals)}`,
+        ),
+        tile(
+          "Calls",
+          count(totals.calls),
+          `${count(totals.throttles)} throttled, ${count(totals.retries)} tried again`,
+        ),
       ),
-      tile("Took", duration(report.seconds), `${bytes(totals.bytes_sent / (report.seconds || 1))}/s on average`),
-      tile(
-        "Sent",
-        bytes(totals.bytes_sent),
-        `${plural(totals.blobs_sent, "blob")} in ${plural(totals.parts, "part")}; ${elsewhere(totals)}`,
-      ),
-      tile(
-        "Calls",
-        count(totals.calls),
-        `${count(totals.throttles)} throttled, ${count(totals.retries)} tried again`,
-      ),
-    ),
-  );
+    );
 }
 
 /** What did not have to be sent. */
@@ -119,7 +129,12 @@ function failure(report, group, show) {
   return h(
     "article",
     { class: "card failed" },
-    h("h3", {}, badge("failed", plural(group.images.length, "image")), ` ${group.kind.replaceAll("-", " ")}`),
+    h(
+      "h3",
+      {},
+      badge("failed", plural(group.images.length, "image")),
+      ` ${group.kind.replaceAll("-", " ")}`,
+    ),
     group.advice && h("p", { class: "advice" }, group.advice),
     h(
       "ul",
@@ -146,9 +161,16 @@ function drawPath(report, show) {
   const { causes, steps, findings } = report.analysis;
   if (!steps.length) return;
   const total = report.seconds || 1;
-  const strip = h("div", { class: "strip", role: "img", "aria-label": "The critical path over time; its steps are in the table below." });
+  const strip = h("div", {
+    class: "strip",
+    role: "img",
+    "aria-label": "The critical path over time; its steps are in the table below.",
+  });
   for (const step of steps) {
-    const part = h("i", { class: `k-${step.kind}`, title: `${moment(step.begin)} to ${moment(step.end)}: ${STEPS[step.kind] || step.kind}` });
+    const part = h("i", {
+      class: `k-${step.kind}`,
+      title: `${moment(step.begin)} to ${moment(step.end)}: ${STEPS[step.kind] || step.kind}`,
+    });
     part.style.left = `${(step.begin / total) * 100}%`;
     part.style.width = `${((step.end - step.begin) / total) * 100}%`;
     strip.append(part);
@@ -163,15 +185,27 @@ function drawPath(report, show) {
       "Whatever is not on this path could have been slower without anybody's noticing.",
     ),
     strip,
-    h("div", { class: "legend" }, [...new Set(steps.map((step) => step.kind))].map((kind) =>
-      h("span", { class: "key" }, h("i", { class: `k-${kind}` }), STEPS[kind] || kind))),
-    h("div", { class: "columns" },
-      h("div", { class: "findings" },
+    h(
+      "div",
+      { class: "legend" },
+      [...new Set(steps.map((step) => step.kind))].map((kind) =>
+        h("span", { class: "key" }, h("i", { class: `k-${kind}` }), STEPS[kind] || kind),
+      ),
+    ),
+    h(
+      "div",
+      { class: "columns" },
+      h(
+        "div",
+        { class: "findings" },
         findings.length
           ? findings.map((finding) => findingCard(report, finding, show))
           : h("p", { class: "note" }, "Nothing stands out: no single thing took much of the time."),
       ),
-      causeTable(causes.filter((cause) => cause.seconds >= 0.01 * total || cause.seconds >= 1), total),
+      causeTable(
+        causes.filter((cause) => cause.seconds >= 0.01 * total || cause.seconds >= 1),
+        total,
+      ),
     ),
     h("details", {}, h("summary", {}, "The path, step by step"), stepTable(report, steps, show)),
   );
@@ -185,7 +219,8 @@ function findingCard(report, finding, show) {
     h("h3", {}, capital(finding.title), h("span", { class: "seconds" }, duration(finding.seconds))),
     h("p", {}, finding.text),
     finding.advice && h("p", { class: "advice" }, finding.advice),
-    digest && h("button", { type: "button", click: () => show(`digest:${digest}`) }, "Show its images"),
+    digest &&
+      h("button", { type: "button", click: () => show(`digest:${digest}`) }, "Show its images"),
   );
 }
 
@@ -228,7 +263,15 @@ function stepTable(report, steps, show) {
       STEPS[step.kind] || step.kind,
       step.image === null
         ? ""
-        : h("button", { type: "button", class: "link", click: () => show(report.images.reference[step.image]) }, report.images.reference[step.image]),
+        : h(
+            "button",
+            {
+              type: "button",
+              class: "link",
+              click: () => show(report.images.reference[step.image]),
+            },
+            report.images.reference[step.image],
+          ),
       step.blob === null ? "" : h("code", {}, short(report.blobs.digest[step.blob])),
     ]),
   );

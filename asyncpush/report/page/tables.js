@@ -2,7 +2,9 @@
 
 /** A table; columns whose first cell is a number are aligned at their right. */
 function table(caption, heads, rows, attributes) {
-  const numeric = (rows[0] || []).map((cell) => cell instanceof Element && cell.className === "number");
+  const numeric = (rows[0] || []).map(
+    (cell) => cell instanceof Element && cell.className === "number",
+  );
   const right = (i) => (numeric[i] ? "right" : null);
   return h(
     "div",
@@ -11,9 +13,28 @@ function table(caption, heads, rows, attributes) {
       "table",
       attributes || {},
       h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: right(i) }, head)))),
-      h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, i) =>
-        h(i ? "td" : "th", { scope: i ? null : "row", class: right(i) }, cell))))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          heads.map((head, i) => h("th", { scope: "col", class: right(i) }, head)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          h(
+            "tr",
+            {},
+            cells.map((cell, i) =>
+              h(i ? "td" : "th", { scope: i ? null : "row", class: right(i) }, cell),
+            ),
+          ),
+        ),
+      ),
     ),
   );
 }
@@ -26,13 +47,22 @@ function number(text) {
 function meter(share, text, bad) {
   const bar = h("i", { class: bad ? "full" : "" });
   bar.style.width = `${Math.min(100, Math.max(0, share * 100))}%`;
-  return h("span", { class: "meter" }, h("span", { class: "track", "aria-hidden": "true" }, bar), number(text));
+  return h(
+    "span",
+    { class: "meter" },
+    h("span", { class: "track", "aria-hidden": "true" }, bar),
+    number(text),
+  );
 }
 
 function drawCalls(report) {
   const hosts = report.hosts.filter((host) => own(report.registries, host));
   if (!hosts.length) return;
-  section("calls", "Calls and quotas", hosts.map((host) => registryCalls(report, host)));
+  section(
+    "calls",
+    "Calls and quotas",
+    hosts.map((host) => registryCalls(report, host)),
+  );
 }
 
 function registryCalls(report, host) {
@@ -60,8 +90,9 @@ function registryCalls(report, host) {
       timeline && over.calls.length > 1
         ? spark(
             over.calls.map((made) => made / timeline.width),
+            (over.throttled || []).map((made) => made / timeline.width),
             call.quota,
-            `${name} over time, ${rate(most)} a second at most`,
+            `${name} over time, ${rate(most)} a second at most, ${count(call.throttled)} throttled`,
           )
         : "",
     ];
@@ -79,7 +110,19 @@ function registryCalls(report, host) {
     ),
     table(
       `Calls to ${host}; rates are calls a second`,
-      ["Call", "Calls", "Mean rate", "Most", "Quota", "Most of the quota", "Throttled", "Failed in passing", "Mean answer", "Mean wait for its pace", "Over time"],
+      [
+        "Call",
+        "Calls",
+        "Mean rate",
+        "Most",
+        "Quota",
+        "Most of the quota",
+        "Throttled",
+        "Failed in passing",
+        "Mean answer",
+        "Mean wait for its pace",
+        "Over time",
+      ],
       rows,
       { class: "calls" },
     ),
@@ -111,12 +154,27 @@ function drawSlowest(report, show) {
     "Slowest layers",
     table(
       "The layers that took longest, from the slot that they got to their proof",
-      ["Layer", "Repository", "Registry", "Size", "Parts", "Began", "Took", "Speed", "Waited", "Images"],
+      [
+        "Layer",
+        "Repository",
+        "Registry",
+        "Size",
+        "Parts",
+        "Began",
+        "Took",
+        "Speed",
+        "Waited",
+        "Images",
+      ],
       places.map((i) => {
         const [host, repository] = split(blobs.repository[i]);
         const digest = blobs.digest[i];
         return [
-          h("button", { type: "button", class: "link", title: digest, click: () => show(`digest:${digest}`) }, h("code", {}, short(digest))),
+          h(
+            "button",
+            { type: "button", class: "link", title: digest, click: () => show(`digest:${digest}`) },
+            h("code", {}, short(digest)),
+          ),
           repository,
           place(host),
           number(bytes(blobs.size[i])),
@@ -155,7 +213,11 @@ function drawReplication(report, show) {
         `Images that are not replicated everywhere${open.length > listed.length ? `, the first ${MOST_REPLICATED} of ${count(open.length)}` : ""}`,
         ["Image", "Status", "Destinations"],
         listed.map((image) => [
-          h("button", { type: "button", class: "link", click: () => show(image.reference) }, image.reference),
+          h(
+            "button",
+            { type: "button", class: "link", click: () => show(image.reference) },
+            image.reference,
+          ),
           badge(image.status),
           image.error ? image.error.message : destinations(image),
         ]),
@@ -174,7 +236,15 @@ function destinations(image) {
 
 function drawWarnings(report) {
   if (!report.warnings.length) return;
-  section("warnings", "Warnings", h("ul", {}, report.warnings.map((text) => h("li", {}, text))));
+  section(
+    "warnings",
+    "Warnings",
+    h(
+      "ul",
+      {},
+      report.warnings.map((text) => h("li", {}, text)),
+    ),
+  );
 }
 
 function drawSettings(report) {
@@ -189,7 +259,11 @@ function drawSettings(report) {
       "div",
       { class: "columns even" },
       table("Options of the push", ["Option", "Value"], pairs(report.options)),
-      table("Where it ran", ["What", "Value"], [["asyncpush", report.asyncpush], ...pairs(report.environment)]),
+      table(
+        "Where it ran",
+        ["What", "Value"],
+        [["asyncpush", report.asyncpush], ...pairs(report.environment)],
+      ),
     ),
   );
 }

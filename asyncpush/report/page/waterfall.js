@@ -6,78 +6,98 @@ const PRINTED = 60;
 // From so many images on, all of the time shows nothing of one of them.
 const MANY = 100;
 const COLUMNS = ["Image", "Status", "Sent", "Time", "When"];
-const ORDERS = {
-  "as they began": (r) => (i) => r.images.started[i] ?? Infinity,
-  "as they ended": (r) => (i) => r.images.ended[i] ?? Infinity,
-  "longest first": (r) => (i) => -r.images.seconds[i],
-  "most bytes first": (r) => (i) => -r.images.bytes_sent[i],
-};
-
 class Waterfall {
   constructor(report) {
     this.report = report;
     this.model = new Rows(report);
-    this.end = this.model.end;
-    this.view = [0, this.end];
+    this.time = new TimeView(report, this.model);
+    this.controls = new Controls(report, () => this.list());
     this.follows = report.images.name.length > MANY;
-    this.search = new Search(report);
-    this.states = new Set();
-    this.host = "";
-    this.order = Object.keys(ORDERS)[0];
     this.open = new Set();
     this.active = 0;
     this.build();
-    this.filter();
+    this.list();
   }
 
   build() {
-    const { report } = this;
-    const refilter = () => this.filter();
-    this.input = h("input", { type: "search", id: "search", placeholder: "app  status:failed  sha256:…", autocomplete: "off", spellcheck: "false", "aria-describedby": "found search-help", input: refilter });
-    this.found = h("output", { id: "found", role: "status" });
-    const counts = new Map();
-    for (const status of report.images.status) counts.set(status, (counts.get(status) || 0) + 1);
-    this.chips = [...counts].map(([status, number]) =>
-      h("button", { type: "button", class: "chip", "aria-pressed": "false", "data-status": status, click: () => this.toggle(status) }, badge(status, `${wordOf(status)} ${count(number)}`)));
-    this.hosts = select("Registry", ["", ...report.hosts], (value) => (value ? place(value) : "all registries"), (value) => {
-      this.host = value;
-      refilter();
-    });
-    this.orders = select("Order", Object.keys(ORDERS), (value) => value, (value) => {
-      this.order = value;
-      refilter();
-    });
-    this.follower = this.button("Follow", "Follow the rows in sight (f)", () => this.follow(!this.follows));
+    const { controls } = this;
+    this.follower = this.button("Follow", "Follow the rows in sight (f)", () =>
+      this.follow(!this.follows),
+    );
     this.axis = h("div", { class: "cell in-when", role: "columnheader", "aria-label": "When" });
     this.window = h("div", { class: "window", role: "presentation" });
     this.spacer = h("div", { class: "spacer", role: "presentation" }, this.window);
     this.body = h("div", { class: "body", role: "rowgroup" }, this.spacer);
     this.grid = h(
       "div",
-      { class: "grid", role: "treegrid", tabindex: 0, "aria-label": "Images, their layers and parts", "aria-colcount": COLUMNS.length, keydown: (event) => this.key(event) },
-      h("div", { role: "rowgroup", class: "heads" }, h("div", { class: "row head", role: "row", "aria-rowindex": 1 }, COLUMNS.slice(0, 4).map((name) => h("div", { class: `cell in-${name.toLowerCase()}`, role: "columnheader" }, name)), this.axis)),
+      {
+        class: "grid",
+        role: "treegrid",
+        tabindex: 0,
+        "aria-label": "Images, their layers and parts",
+        "aria-colcount": COLUMNS.length,
+        keydown: (event) => this.key(event),
+      },
+      h(
+        "div",
+        { role: "rowgroup", class: "heads" },
+        h(
+          "div",
+          { class: "row head", role: "row", "aria-rowindex": 1 },
+          COLUMNS.slice(0, 4).map((name) =>
+            h("div", { class: `cell in-${name.toLowerCase()}`, role: "columnheader" }, name),
+          ),
+          this.axis,
+        ),
+      ),
       this.body,
     );
     this.details = h("aside", { class: "details", "aria-label": "Details of the row" });
     section(
       "images",
       "Images",
-      h("div", { class: "tools", role: "search" },
-        h("label", { class: "field wide" }, "Search", this.input),
-        this.hosts, this.orders,
-        h("div", { class: "zoom", role: "group", "aria-label": "Time in sight" },
-          this.button("−", "See more time (−)", () => this.zoom(2)),
-          this.button("+", "See less time (+)", () => this.zoom(0.5)),
-          this.button("‹", "Earlier ([)", () => this.pan(-0.4)),
-          this.button("›", "Later (])", () => this.pan(0.4)),
-          this.button("All", "See all of the time (0)", () => this.look(0, this.end)),
-          this.follower)),
-      h("div", { class: "chips", role: "group", "aria-label": "Statuses" }, this.chips, this.found),
-      h("p", { class: "help", id: "search-help" },
+      h(
+        "div",
+        { class: "tools", role: "search" },
+        h("label", { class: "field wide" }, "Search", controls.input),
+        controls.hosts,
+        controls.orders,
+        h(
+          "div",
+          { class: "zoom", role: "group", "aria-label": "Time in sight" },
+          this.button("−", "See more time (−)", () => this.look((time) => time.zoom(2))),
+          this.button("+", "See less time (+)", () => this.look((time) => time.zoom(0.5))),
+          this.button("‹", "Earlier ([)", () => this.look((time) => time.pan(-0.4))),
+          this.button("›", "Later (])", () => this.look((time) => time.pan(0.4))),
+          this.button("All", "See all of the time (0)", () =>
+            this.look((time) => time.look(0, time.end)),
+          ),
+          this.follower,
+        ),
+      ),
+      h(
+        "div",
+        { class: "chips", role: "group", "aria-label": "Statuses" },
+        controls.chips,
+        controls.found,
+      ),
+      h(
+        "p",
+        { class: "help", id: "search-help" },
         "Words must all be found in names, references, digests or errors; ",
         FIELDS.map((name) => [h("code", {}, `${name}:`), " "]),
-        "say where. Keys: / search, arrows move and open, + − zoom, [ ] earlier and later, 0 all, f follow."),
-      h("div", { class: "legend" }, [["wait", "waiting"], ["send", "uploading"], ["commit", "committing"], ["fail", "failed"]].map(([kind, word]) => h("span", { class: "key" }, h("i", { class: `b-${kind}` }), word))),
+        "say where. Keys: / search, arrows move and open, + − zoom, [ ] earlier and later, 0 all, f follow.",
+      ),
+      h(
+        "div",
+        { class: "legend" },
+        [
+          ["wait", "waiting"],
+          ["send", "uploading"],
+          ["commit", "committing"],
+          ["fail", "failed"],
+        ].map(([kind, word]) => h("span", { class: "key" }, h("i", { class: `b-${kind}` }), word)),
+      ),
       h("div", { class: "split" }, this.grid, this.details),
     );
     this.body.addEventListener("scroll", () => this.draw());
@@ -86,13 +106,7 @@ class Waterfall {
     new ResizeObserver(() => this.draw()).observe(this.body);
     window.addEventListener("beforeprint", () => this.print(true));
     window.addEventListener("afterprint", () => this.print(false));
-    document.addEventListener("keydown", (event) => {
-      if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) {
-        event.preventDefault();
-        this.input.focus();
-      }
-    });
-    this.input.addEventListener("keydown", (event) => {
+    controls.input.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.show("");
       else if (event.key === "ArrowDown" || event.key === "Enter") this.grid.focus();
       else return;
@@ -106,31 +120,13 @@ class Waterfall {
 
   /** Search for something that another part of the page names. */
   show(query) {
-    this.input.value = query;
-    this.states.clear();
-    this.filter();
+    this.controls.show(query);
     if (query) document.getElementById("images").scrollIntoView();
   }
 
-  toggle(status) {
-    if (!this.states.delete(status)) this.states.add(status);
-    this.filter();
-  }
-
-  filter() {
-    const { images } = this.report;
-    for (const chip of this.chips) {
-      chip.setAttribute("aria-pressed", String(this.states.has(chip.dataset.status)));
-    }
-    const key = ORDERS[this.order](this.report);
-    this.images = this.search
-      .find(this.input.value)
-      .filter((i) => !this.states.size || this.states.has(images.status[i]))
-      .filter((i) => !this.host || images.reference[i].startsWith(`${this.host}/`))
-      .sort((a, b) => key(a) - key(b) || a - b);
-    const all = images.name.length;
-    this.found.textContent =
-      this.images.length === all ? plural(all, "image") : `${count(this.images.length)} of ${plural(all, "image")}`;
+  /** Lists what the controls ask for. */
+  list() {
+    this.images = this.controls.images();
     this.active = 0;
     this.body.scrollTop = 0;
     this.lay();
@@ -156,37 +152,37 @@ class Waterfall {
     const last = printing
       ? Math.min(this.rows.length, PRINTED)
       : Math.min(this.rows.length, first + Math.ceil(height / ROW) + 2 * OVERSCAN);
-    this.wide = Math.max(80, this.axis.clientWidth);
-    if (this.follows) this.fit(first, last);
+    if (this.follows) this.time.fit(this.rows.slice(first, last));
+    this.time.resize(this.axis.clientWidth);
     this.follower.setAttribute("aria-pressed", String(this.follows));
-    this.moments = ticks(this.view[0], this.view[1], Math.max(2, this.wide / 90));
-    this.drawAxis();
+    this.axis.replaceChildren(...this.time.labels());
     this.window.style.transform = `translateY(${first * ROW}px)`;
     const rows = [];
     for (let n = first; n < last; n += 1) rows.push(this.drawRow(n));
     this.window.replaceChildren(...rows);
     if (!rows.length) this.window.append(h("p", { class: "note" }, "No image is like that."));
     if (printing && last < this.rows.length) {
-      this.window.append(h("p", { class: "note" }, `and ${count(this.rows.length - last)} rows more in the page itself`));
+      this.window.append(
+        h(
+          "p",
+          { class: "note" },
+          `and ${count(this.rows.length - last)} rows more in the page itself`,
+        ),
+      );
     }
-    this.grid.setAttribute("aria-activedescendant", rows.length ? `row-${this.active}` : "");
-  }
-
-  drawAxis() {
-    this.axis.replaceChildren(
-      ...this.moments.map((at) => {
-        const label = h("span", {}, moment(at));
-        label.style.left = `${(this.x(at) / this.wide) * 100}%`;
-        return label;
-      }),
-    );
+    const seen = this.active >= first && this.active < last;
+    this.grid.setAttribute("aria-activedescendant", seen ? `row-${this.active}` : "");
   }
 
   drawRow(n) {
     const row = this.rows[n];
     const { name, where, status, sent, seconds, title } = this.model.texts(row);
     const open = this.open.has(row.key);
-    const twisty = h("span", { class: "twisty", "aria-hidden": "true" }, row.opens ? (open ? "▾" : "▸") : "");
+    const twisty = h(
+      "span",
+      { class: "twisty", "aria-hidden": "true" },
+      row.opens ? (open ? "▾" : "▸") : "",
+    );
     return h(
       "div",
       {
@@ -199,47 +195,22 @@ class Waterfall {
         "aria-expanded": row.opens ? String(open) : null,
         "aria-selected": String(n === this.active),
       },
-      h("div", { class: "cell in-image", role: "gridcell", title }, twisty, h("bdi", {}, name), where && h("span", { class: "where" }, where)),
+      h(
+        "div",
+        { class: "cell in-image", role: "gridcell", title },
+        twisty,
+        h("bdi", {}, name),
+        where && h("span", { class: "where" }, where),
+      ),
       h("div", { class: "cell in-status", role: "gridcell" }, status && badge(status)),
       h("div", { class: "cell in-sent", role: "gridcell" }, sent),
       h("div", { class: "cell in-time", role: "gridcell" }, seconds),
-      h("div", { class: "cell in-when", role: "gridcell", "aria-label": this.model.spoken(row) }, this.bars(row)),
+      h(
+        "div",
+        { class: "cell in-when", role: "gridcell", "aria-label": this.model.spoken(row) },
+        this.time.bars(row),
+      ),
     );
-  }
-
-  x(at) {
-    return ((at - this.view[0]) / (this.view[1] - this.view[0])) * this.wide;
-  }
-
-  bar(kind, begin, end) {
-    if (end < this.view[0] || begin > this.view[1]) return null;
-    const from = Math.max(-4, this.x(begin));
-    const to = Math.min(this.wide + 4, this.x(end));
-    const [y, height] = { wait: [9, 8], fail: [4, 18], part: [7, 12] }[kind] || [6, 14];
-    return s("rect", { class: `b-${kind}`, x: from.toFixed(1), y, width: Math.max(1.5, to - from).toFixed(1), height, rx: 1.5 });
-  }
-
-  bars(row) {
-    const { images, blobs } = this.report;
-    const span = this.model.span(row);
-    const drawn = this.moments.map((at) => s("line", { class: "rule", x1: this.x(at).toFixed(1), x2: this.x(at).toFixed(1), y1: 0, y2: ROW }));
-    if (span) {
-      if (row.kind === "image") {
-        drawn.push(this.bar("wait", ...span));
-        for (const [begin, end] of this.model.uploads(row.image, span)) drawn.push(this.bar("send", begin, end));
-        for (const { ended, seconds } of images.manifests[row.image] || []) drawn.push(this.bar("commit", ended - seconds, ended));
-        if (images.status[row.image] === "failed") drawn.push(this.bar("fail", span[1], span[1]));
-      } else if (row.kind === "blob") {
-        drawn.push(this.bar("wait", span[0] - (blobs.waited[row.blob] || 0), span[1]));
-        const stretches = blobs.stretches[row.blob] || [];
-        for (const [begin, end] of stretches) drawn.push(this.bar("send", begin, end));
-        if (!stretches.length) drawn.push(this.bar("send", ...span));
-        if (blobs.status[row.blob] === "failed") drawn.push(this.bar("fail", span[1], span[1]));
-      } else {
-        drawn.push(this.bar(row.kind === "stretch" ? "part" : "commit", ...span));
-      }
-    }
-    return s("svg", { width: this.wide, height: ROW, viewBox: `0 0 ${this.wide} ${ROW}`, preserveAspectRatio: "none", "aria-hidden": "true" }, drawn);
   }
 
   follow(follows) {
@@ -247,34 +218,11 @@ class Waterfall {
     this.draw();
   }
 
-  /** Look at just the time of some rows. */
-  fit(first, last) {
-    const spans = this.rows.slice(first, last).map((row) => this.model.span(row)).filter(Boolean);
-    if (!spans.length) return;
-    const begin = Math.min(...spans.map((span) => span[0]));
-    const end = Math.max(...spans.map((span) => span[1]));
-    const margin = Math.max(0.005, (end - begin) * 0.02);
-    this.view = [Math.max(0, begin - margin), Math.min(this.end, end + margin)];
-  }
-
-  look(begin, end) {
+  /** Changes which time is in sight. */
+  look(change) {
     this.follows = false;
-    const width = Math.min(this.end, Math.max(0.01, end - begin));
-    const from = Math.min(Math.max(0, begin), this.end - width);
-    this.view = [from, from + width];
+    change(this.time);
     this.draw();
-  }
-
-  zoom(factor, around) {
-    const [begin, end] = this.view;
-    const centre = around ?? (begin + end) / 2;
-    this.look(centre - (centre - begin) * factor, centre + (end - centre) * factor);
-  }
-
-  pan(share) {
-    const [begin, end] = this.view;
-    const by = (end - begin) * share;
-    this.look(begin + by, end + by);
   }
 
   wheel(event) {
@@ -282,11 +230,11 @@ class Waterfall {
     if (event.clientX < box.left) return;
     if (event.ctrlKey || event.metaKey) {
       event.preventDefault();
-      const at = this.view[0] + ((event.clientX - box.left) / box.width) * (this.view[1] - this.view[0]);
-      this.zoom(event.deltaY > 0 ? 1.25 : 0.8, at);
+      const share = (event.clientX - box.left) / box.width;
+      this.look((time) => time.zoom(event.deltaY > 0 ? 1.25 : 0.8, share));
     } else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
       event.preventDefault();
-      this.pan((event.deltaX || event.deltaY) / box.width);
+      this.look((time) => time.pan((event.deltaX || event.deltaY) / box.width));
     }
   }
 
@@ -320,30 +268,33 @@ class Waterfall {
     const page = Math.max(1, Math.floor(this.body.clientHeight / ROW) - 1);
     const row = this.rows[this.active];
     const last = this.rows.length - 1;
-    const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+    const moves = {
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: page,
+      PageUp: -page,
+      Home: -Infinity,
+      End: Infinity,
+    };
     const acts = {
       ArrowRight: () => this.turn(this.active, true),
       ArrowLeft: () => (row && this.open.has(row.key) ? this.turn(this.active, false) : this.up()),
       Enter: () => this.turn(this.active),
       " ": () => this.turn(this.active),
-      "+": () => this.zoom(0.5, this.middle(row)),
-      "=": () => this.zoom(0.5, this.middle(row)),
-      "-": () => this.zoom(2),
-      "[": () => this.pan(-0.4),
-      "]": () => this.pan(0.4),
-      0: () => this.look(0, this.end),
+      "+": () => this.look((time) => time.zoom(0.5, time.share(row))),
+      "=": () => this.look((time) => time.zoom(0.5, time.share(row))),
+      "-": () => this.look((time) => time.zoom(2)),
+      "[": () => this.look((time) => time.pan(-0.4)),
+      "]": () => this.look((time) => time.pan(0.4)),
+      0: () => this.look((time) => time.look(0, time.end)),
       f: () => this.follow(!this.follows),
     };
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key in moves) this.select(Math.min(last, Math.max(0, this.active + moves[event.key])));
+    if (event.key in moves)
+      this.select(Math.min(last, Math.max(0, this.active + moves[event.key])));
     else if (event.key in acts) acts[event.key]();
     else return;
     event.preventDefault();
-  }
-
-  middle(row) {
-    const span = row && this.model.span(row);
-    return span ? (span[0] + span[1]) / 2 : undefined;
   }
 
   up() {
@@ -358,9 +309,3 @@ class Waterfall {
     this.draw();
   }
 }
-
-function select(label, values, text, change) {
-  return h("label", { class: "field" }, label,
-    h("select", { change: (event) => change(event.target.value) }, values.map((value) => h("option", { value }, text(value)))));
-}
-
