@@ -81,6 +81,7 @@ class RepositoryCheck:
         self._name = plan.repository.name
         self._deep = deep
         self._availability = Availability(self._ask)
+        self._sizes: dict[Digest, int | None] = {}
         self._manifests: Once[Digest, None] = Once()
         self._blobs: Once[Digest, None] = Once()
 
@@ -90,7 +91,7 @@ class RepositoryCheck:
         for digest in image.manifests:
             await _collect(problems, self._manifests.do(digest, partial(self._manifest, digest)))
         if image.tags:
-            await _collect(problems, self._tags(image))
+            await _collect(problems, self._tags(image, problems))
         await _collect(problems, self._all_blobs(image, problems))
         where = str(image.repository)
         for problem in problems:
@@ -101,11 +102,12 @@ class RepositoryCheck:
         blobs = self._plan.blobs_of(image)
         if not self._deep:
             there = await self._availability.has(blobs)
-            problems.extend(
-                VerificationError("the repository does not have this blob", digest=digest)
-                for digest in blobs
-                if not there[digest]
-            )
+            for digest, blob in blobs.items():
+                if not there[digest]:
+                    missing = "the repository does not have this blob"
+                    problems.append(VerificationError(missing, digest=digest))
+                elif self._sizes[digest] not in (None, blob.size):
+                    problems.append(_other_size(self._sizes[digest], blob))
             return
 
         async def look(blob: PlannedBlob) -> None:
@@ -131,13 +133,13 @@ class RepositoryCheck:
                 digest=digest,
             )
 
-    async def _tags(self, image: PlannedImage) -> None:
+    async def _tags(self, image: PlannedImage, problems: list[AsyncpushError]) -> None:
         ask = partial(self._transport.tagged, self._name, image.tags)
         found = await self._call("BatchGetImage", ask)
         for tag in image.tags:
             if found.get(tag) != image.root:
                 what = f"points to {found[tag]}" if tag in found else "does not exist"
-                raise VerificationError(f"the tag {what}", tag=tag, digest=image.root)
+                problems.append(VerificationError(f"the tag {what}", tag=tag, digest=image.root))
 
     async def _read_back(self, blob: PlannedBlob) -> None:
         async with self._context.limits.layers:
@@ -151,9 +153,7 @@ class RepositoryCheck:
                 digest.update(piece)
                 size += len(piece)
         if size != blob.size:
-            raise VerificationError(
-                f"the blob has {size} bytes there, and must have {blob.size}", digest=blob.digest
-            )
+            raise _other_size(size, blob)
         if digest.hexdigest() != blob.digest.partition(":")[2]:
             raise VerificationError(
                 f"the blob's content is another: its digest is {digest.hexdigest()}",
@@ -164,11 +164,19 @@ class RepositoryCheck:
         return self._transport.read_blob(self._name, digest)
 
     async def _ask(self, digests: Iterable[Digest]) -> set[Digest]:
-        ask = partial(self._transport.available, self._name, list(digests))
-        return await self._call("BatchCheckLayerAvailability", ask)
+        ask = partial(self._transport.sizes, self._name, list(digests))
+        found = await self._call("BatchCheckLayerAvailability", ask)
+        self._sizes.update(found)
+        return set(found)
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await self._context.call(name, str(self._plan.repository), call)
+
+
+def _other_size(size: int | None, blob: PlannedBlob) -> VerificationError:
+    return VerificationError(
+        f"the blob has {size} bytes there, and must have {blob.size}", digest=blob.digest
+    )
 
 
 async def _collect(problems: list[AsyncpushError], work: Awaitable[object]) -> None:

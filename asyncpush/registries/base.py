@@ -115,6 +115,10 @@ class Transport(Protocol):
         """Which of at most 100 blobs the repository has."""
         ...
 
+    async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
+        """As :meth:`available`, with the bytes of each blob where the registry tells."""
+        ...
+
     async def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session for one blob."""
         ...

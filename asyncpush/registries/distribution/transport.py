@@ -108,7 +108,11 @@ class DistributionTransport:
 
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        found: set[Digest] = set()
+        return set(await self.sizes(repository, wanted))
+
+    async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        found: dict[Digest, int | None] = {}
         failures: list[AsyncpushError] = []
         pending = iter(wanted)
 
@@ -120,7 +124,7 @@ class DistributionTransport:
                     url = self._url(repository, "blobs", digest)
                     async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
                         if answer.status == 200:
-                            found.add(digest)
+                            found[digest] = answer.content_length
                         elif answer.status != 404:
                             raise await error_of(answer, "HEAD blob", **self._where(repository))
                 except AsyncpushError as exc:

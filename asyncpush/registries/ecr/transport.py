@@ -81,12 +81,16 @@ class EcrTransport:
 
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
+        return set(await self.sizes(repository, wanted))
+
+    async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
+        """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("BatchCheckLayerAvailability", repository):
             answer = await self._client.batch_check_layer_availability(
                 **self._names(repository), layerDigests=list(wanted)
             )
         return {
-            Digest(layer["layerDigest"])
+            Digest(layer["layerDigest"]): layer.get("layerSize")
             for layer in answer.get("layers", ())
             if layer.get("layerAvailability") == "AVAILABLE"
         }
