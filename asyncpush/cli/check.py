@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,18 +12,17 @@ from asyncpush.check.target import targets_of_references
 from asyncpush.cli.check_text import print_check
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.options import engine_options, parse_setting, push_options
-from asyncpush.cli.output import print_error, print_json
+from asyncpush.cli.jobs import is_job, read_job, selection_options
+from asyncpush.cli.logs import configure_logging
+from asyncpush.cli.options import engine_options, log_options, push_options
+from asyncpush.cli.output import print_json
 from asyncpush.cli.run import run
 from asyncpush.engine.planning import plan_items
 from asyncpush.errors import UsageError
-from asyncpush.job.load import JobError, load_job
 from asyncpush.plan.items import Item, PushItem
 from asyncpush.plan.reference import Reference, parse_reference
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.options import AwsOptions
-
-_JOBS = (".yaml", ".yml", ".json")
 
 
 @click.command()
@@ -42,12 +39,11 @@ _JOBS = (".yaml", ".yml", ".json")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push, with --source.")
 @click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
 @click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for run.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="As for run.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As for run.")
+@selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show repositories without findings, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but problems and warnings.")
+@log_options
 @engine_options
 @click.pass_context
 def check(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> None:
@@ -58,20 +54,15 @@ def check(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> Non
     be known, and whether tags are taken in repositories that do not let them move. Nothing is
     changed anywhere.
     """
+    configure_logging(quiet=flags["quiet"] or flags["as_json"])
     report = CheckReport()
     items: list[Item] = []
     references: list[Reference] = []
-    if len(what) == 1 and what[0].endswith(_JOBS):
+    if len(what) == 1 and is_job(what[0]):
         if flags["sources"] or flags["platform"]:
             raise UsageError("--source and --platform go with TARGET; a job has its own")
-        settings = dict(map(parse_setting, flags["settings"]))
-        try:
-            job = load_job(Path(what[0]), settings, os.environ)
-        except JobError as exc:
-            for problem in exc.problems:
-                print_error(problem)
-            context.exit(ExitCode.USAGE)
-        items = list(job.select(flags["only"], flags["exclude"]).items())
+        job = read_job(what[0], flags)
+        items = list(job.items())
         create = job.create
         base: dict[str, Any] = {**job.options, "registries": job.registries}
     else:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.options import parse_setting
+from asyncpush.cli.jobs import read_job, selection_options
 from asyncpush.cli.output import print_error
 from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.iam.actions import Extra
@@ -24,7 +22,7 @@ from asyncpush.iam.document import (
 from asyncpush.iam.identity import push_policies, push_policy
 from asyncpush.iam.names import parse_resource
 from asyncpush.iam.resource import registry_policy, repository_policy
-from asyncpush.job.load import JobError, load_job
+from asyncpush.job.items import Job
 from asyncpush.job.principals import principals_of
 from asyncpush.plan.reference import Registry, parse_registry
 from asyncpush.text import plural
@@ -63,26 +61,20 @@ def iam() -> None:
     help="Allow pushing to the repositories of this job.",
 )
 @_with_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for run.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="As for run.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As for run.")
+@selection_options
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Write each policy to a file of its own there, instead of printing it.",
 )
-@click.pass_context
 def policy(
-    context: click.Context,
     *,
     repositories: tuple[str, ...],
     job: Path | None,
     extras: tuple[str, ...],
-    settings: tuple[str, ...],
-    only: tuple[str, ...],
-    exclude: tuple[str, ...],
     out: Path | None,
+    **flags: Any,
 ) -> None:
     """Print the policy that whoever pushes must have.
 
@@ -94,18 +86,15 @@ def policy(
         raise UsageError(
             "--repository and --job exclude each other", advice="print a policy for each"
         )
-    if job is None and (settings or only or exclude):
-        raise UsageError("--set, --only and --exclude go with --job")
-    if job is None:
-        documents = [push_policy(wanted)]
-        if repositories:
-            documents = push_policies(map(parse_resource, repositories), wanted)
-        _give([("whoever pushes", documents)], out)
+    if job is not None:
+        _give(_job_policies(read_job(job, flags), wanted), out)
         return
-    groups = _job_policies(job, dict(map(parse_setting, settings)), only, exclude, wanted)
-    if groups is None:
-        context.exit(ExitCode.USAGE)
-    _give(groups, out)
+    if any(flags.values()):
+        raise UsageError("--set, --only and --exclude go with --job")
+    documents = [push_policy(wanted)]
+    if repositories:
+        documents = push_policies(map(parse_resource, repositories), wanted)
+    _give([("whoever pushes", documents)], out)
 
 
 @iam.command("repository-policy")
@@ -164,26 +153,16 @@ def _parse_extras(texts: Iterable[str]) -> set[Extra]:
     return {known[name] for name in names}
 
 
-def _job_policies(
-    path: Path,
-    settings: dict[str, str],
-    only: tuple[str, ...],
-    exclude: tuple[str, ...],
-    extras: set[Extra],
-) -> list[tuple[str, list[Document]]] | None:
-    """The policies of each of a job's principals; None where the job cannot be meant."""
-    try:
-        job = load_job(path, settings, os.environ).select(only, exclude)
-    except JobError as exc:
-        for problem in exc.problems:
-            print_error(problem)
-        return None
+def _job_policies(job: Job, extras: set[Extra]) -> list[tuple[str, list[Document]]]:
+    """The policies of each of a job's principals.
+
+    :raises UsageError: some of the job's images do not say where they go.
+    """
     found = principals_of(job)
     for what, error in found.problems:
         print_error(f"{what}: {error}")
     if found.problems:
-        print_error("no policy is printed: it would lack what these images need")
-        return None
+        raise UsageError("no policy is printed: it would lack what these images need")
     if found.elsewhere:
         _note(
             f"{plural(len(found.elsewhere), 'repository').replace('repositorys', 'repositories')}"
@@ -196,7 +175,7 @@ def _job_policies(
             " kms:CreateGrant and kms:DescribeKey on its key, or give the job the key's ARN"
         )
     if not found.principals:
-        raise UsageError("no image of the job goes to ECR", file=str(path))
+        raise UsageError("no image of the job goes to ECR")
     return [
         (
             principal.name,

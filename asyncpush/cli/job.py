@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -12,17 +11,15 @@ from typing import Any
 import click
 
 from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.jobs import read_job
 from asyncpush.cli.options import (
     Output,
     engine_options,
     output_options,
-    parse_setting,
     push_options,
 )
-from asyncpush.cli.output import print_error
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
-from asyncpush.job.load import JobError, load_job
 from asyncpush.plan.graph import Plan
 from asyncpush.plan.shards import Shard, cut
 
@@ -93,14 +90,7 @@ def _run(flags: dict[str, Any]) -> ExitCode:
             "--atomic and --shard exclude each other",
             advice="a shard cannot know when the others have sent everything",
         )
-    settings = dict(map(parse_setting, flags["settings"]))
-    try:
-        job = load_job(flags["job"], settings, os.environ)
-    except JobError as exc:
-        for problem in exc.problems:
-            print_error(problem)
-        return ExitCode.USAGE
-    job = job.select(flags["only"], flags["exclude"])
+    job = read_job(flags["job"], flags)
     options = push_options(
         flags,
         **job.options,

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import click
 
 from asyncpush.cli.completion import complete_files
-from asyncpush.cli.exitcodes import ExitCode, verify_exit_code
+from asyncpush.cli.exitcodes import verify_exit_code
+from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
-from asyncpush.cli.options import engine_options, log_options, parse_setting, push_options
-from asyncpush.cli.output import print_error, print_json, print_verdicts
+from asyncpush.cli.options import engine_options, log_options, push_options
+from asyncpush.cli.output import print_json, print_verdicts
 from asyncpush.cli.run import run
 from asyncpush.engine.pusher import Pusher
 from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import UsageError
-from asyncpush.job.load import JobError, load_job
 from asyncpush.plan.items import Item, PushItem
 from asyncpush.plan.reference import parse_reference
 from asyncpush.registries.ecr.options import AwsOptions
-
-_JOBS = (".yaml", ".yml", ".json")
 
 
 @click.command()
@@ -37,9 +33,7 @@ _JOBS = (".yaml", ".yml", ".json")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push.")
 @click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
 @click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for run.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="As for run.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As for run.")
+@selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but what is wrong.")
 @log_options
@@ -54,15 +48,8 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
     """
     configure_logging(quiet=flags["quiet"] or flags["as_json"])
     items: list[Item]
-    if len(what) == 1 and what[0].endswith(_JOBS):
-        settings = dict(map(parse_setting, flags["settings"]))
-        try:
-            job = load_job(Path(what[0]), settings, os.environ)
-        except JobError as exc:
-            for problem in exc.problems:
-                print_error(problem)
-            context.exit(ExitCode.USAGE)
-        job = job.select(flags["only"], flags["exclude"])
+    if len(what) == 1 and is_job(what[0]):
+        job = read_job(what[0], flags)
         items = list(job.items())
         options = push_options(flags, **job.options, registries=job.registries)
     elif len(what) == 1:

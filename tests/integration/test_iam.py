@@ -32,7 +32,7 @@ from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, push
 from asyncpush.errors import AccessDeniedError, AsyncpushError
 from asyncpush.iam.document import dumps
 from asyncpush.iam.resource import registry_policy
-from asyncpush.localregistry import Key, RunningRegistry
+from asyncpush.localregistry import DistributionOptions, Key, RunningRegistry
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.session import open_client
 from asyncpush.replication.results import ReplicationReport
@@ -223,6 +223,25 @@ async def test_rollback_takes_its_action_and_does_without_it(tmp_path: Path, fol
         assert bool(warnings) == (lacking is not None)
         if lacking is not None:
             assert any(f"perform: ecr:{lacking} on resource: {ARN} " in text for text in warnings)
+
+
+async def test_mounts_take_their_action_and_a_push_does_without_them(
+    tmp_path: Path, folder: Path
+) -> None:
+    layouts = write_layouts(tmp_path / "layouts", 4, 1, layer=500, shared=500_000)
+    mounting = DistributionOptions(mounting="ecr", blob_mounting=True)
+    policies = printed(folder, "mount")
+    for lacking in (None, "GetDownloadUrlForLayer"):
+        allowed = policies if lacking is None else without(policies, lacking)
+        names = [layout.name for layout in layouts]
+        store = tmp_path / str(lacking)
+        async with serving(store, names, keys=keys(allowed), distribution=mounting) as server:
+            report = await push(server, items_here(layouts), transport="hybrid")
+            assert report.ok
+            mounts = server.calls.counters.mounts
+        # The first image brings the layer, the three others mount it.
+        assert mounts == (3 if lacking is None else 0)
+        assert bool(report.bytes_mounted) == (lacking is None)
 
 
 ADMIN = Key("AKIDFLEETADMINISTER0", "secret-of-the-admin", TWO)
