@@ -55,6 +55,7 @@ class DistributionCheck:
                     "GetAuthorizationToken", self._registry.host, transport.authorize
                 )
             except AsyncpushError as exc:
+                self.state.reached = False
                 self._around.add(Severity.PROBLEM, Subject.ENDPOINT, exc)
                 return
             self.state.reached = True

@@ -85,8 +85,10 @@ class Finding:
 
 @dataclass(slots=True)
 class RegistryState:
-    """How one registry stands; ``reached`` and ``accepted`` are of endpoint and credentials.
+    """How one registry stands.
 
+    :param reached: whether its endpoint answered; None where it was not asked.
+    :param accepted: whether it took the credentials.
     :param skew: seconds that its clock is ahead of this machine's.
     :param default_region: the Region that the credentials' configuration names.
     """
@@ -94,7 +96,7 @@ class RegistryState:
     registry: AnyRegistry
     endpoint: str | None = None
     identity: Identity | None = None
-    reached: bool = False
+    reached: bool | None = None
     accepted: bool = False
     skew: float | None = None
     default_region: str | None = None

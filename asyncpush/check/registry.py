@@ -23,7 +23,6 @@ from asyncpush.errors import (
     AsyncpushError,
     ClockError,
     CredentialsError,
-    UsageError,
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import AnyRegistry, Registry
@@ -69,10 +68,11 @@ class EcrCheck:
                 self._registry, aws, connections=connections, user_agent=USER_AGENT
             ) as probe:
                 await self._check(probe)
-        except UsageError as exc:
-            self._around.add(Severity.PROBLEM, Subject.ENDPOINT, exc)
         except CredentialsError as exc:
             self._around.add(Severity.PROBLEM, Subject.CREDENTIALS, exc)
+        except AsyncpushError as exc:
+            # Such as an endpoint that is no address.
+            self._around.add(Severity.PROBLEM, Subject.ENDPOINT, exc)
 
     async def _check(self, probe: EcrProbe) -> None:
         state = self.state
@@ -118,6 +118,7 @@ class EcrCheck:
             self._around.add(Severity.PROBLEM, Subject.CREDENTIALS, exc)
             return False
         except AsyncpushError as exc:
+            state.reached = False
             self._around.add(Severity.PROBLEM, Subject.ENDPOINT, exc)
             return False
         else:

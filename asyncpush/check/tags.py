@@ -76,8 +76,11 @@ class _TagCheck:
             return {}
         fixed = {}
         for target in targets:
-            mutability = found[target.repository.name]
-            self._states[target.repository].tags = Tags.FREE
+            state, mutability = self._states[target.repository], found.get(target.repository.name)
+            if mutability is None:
+                state.tags = Tags.UNKNOWN
+                continue
+            state.tags = Tags.FREE
             if tags := [tag for tag in target.tags if mutability.fixes(tag)]:
                 fixed[target] = tags
         return fixed

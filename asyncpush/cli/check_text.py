@@ -22,6 +22,7 @@ from asyncpush.text import duration, plural, size
 _MOST_EXAMPLES = 3
 _MARKS = {Outcome.ALLOWED: "yes", Outcome.DENIED: "NO", Outcome.UNKNOWN: "?"}
 _TAGS = {None: "-", Tags.FREE: "free", Tags.CONFLICT: "CONFLICT", Tags.UNKNOWN: "?"}
+_REACHED = {True: "reached", False: "NOT REACHED", None: "?"}
 _THERE = {True: "yes", False: "NO", None: "?"}
 # The heads of columns, short of the actions' names, in the order of a push.
 _ACTIONS = {
@@ -76,7 +77,7 @@ def _print_registries(states: Sequence[RegistryState]) -> None:
                 source,
                 account,
                 expires,
-                "reached" if state.reached else "NOT REACHED",
+                _REACHED[state.reached],
                 _clock(state.skew),
                 _MARKS[state.token],
             )

@@ -23,6 +23,7 @@ from asyncpush import AwsOptions, Pusher, PushItem, PushOptions, parse_reference
 from asyncpush.check.findings import CheckReport
 from asyncpush.check.run import check_plan, check_targets
 from asyncpush.check.target import targets_of_references
+from asyncpush.engine.options import RegistrySettings
 from asyncpush.engine.planning import plan_items
 from asyncpush.iam.document import dumps
 from asyncpush.iam.resource import repository_policy
@@ -391,13 +392,28 @@ async def test_a_clock_that_is_a_little_off_is_a_warning(tmp_path: Path) -> None
     assert "s ahead of the registry's" in warning
 
 
+async def test_an_endpoint_that_is_no_address_is_told_beside_the_others(tmp_path: Path) -> None:
+    async with serving(tmp_path / "store", PUSHER) as server:
+        await server.ensure_repository(ONE, HERE, "team/app")
+        options = options_of(PUSHER, server.url)
+        wrong = RegistrySettings(aws=replace(options.aws, endpoint_url="nonsense"))
+        options = replace(options, registries={REGISTRIES[1]: wrong})
+        targets = [f"{registry.host}/team/app" for registry in REGISTRIES[:2]]
+        document = await checked(options, *targets)
+    (problem,) = [text for text in texts(document) if text.startswith("problem")]
+    assert problem.startswith("problem endpoint: ")
+    assert "nonsense" in problem
+    assert [state["reached"] for state in document["registries"]] == [True, None]
+    assert document["repositories"][0]["exists"]
+
+
 async def test_an_endpoint_that_nobody_listens_on_is_told() -> None:
     options = options_of(PUSHER, "http://127.0.0.1:1")
     document = await checked(options, f"{REGISTRIES[0].host}/team/app")
     (finding,) = document["findings"]
     assert finding["subject"] == "endpoint"
     assert "http://127.0.0.1:1" in finding["message"]
-    assert not document["registries"][0]["reached"]
+    assert document["registries"][0]["reached"] is False
 
 
 FOREIGN = Key("AKIDCHECKFOREIGNKEY0", "secret-of-the-foreign", "123456789012")
