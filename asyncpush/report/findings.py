@@ -228,8 +228,13 @@ class _Findings:
                 for cause, seconds in step.causes.items()
                 if cause.registry == host and cause.kind in ("asking", "calls", "committing")
             )
-            # Where layers lack slots, more images would only wait there.
-            if idle < self._least or self._path.layer_slots.get(host, 0) > until / 2:
+            # More images would only wait for what is short already: slots of layers, a quota.
+            short = self._path.layer_slots.get(host, 0.0) + sum(
+                seconds
+                for cause, seconds in self._causes.items()
+                if cause.registry == host and cause.kind == "paced"
+            )
+            if idle < self._least or short > idle / 2:
                 continue
             images = option(self._report, "images")
             yield Finding(

@@ -54,6 +54,8 @@ def test_many_small_images_wait_for_the_quota_of_putimage(tmp_path: Path) -> Non
     found = first_finding(report)
     assert found.title == "PutImage ran into its quota of 10/s"
     assert "--quota PutImage=20" in found.advice
+    # More images at once would wait for the same.
+    assert [other.title for other in analyse(report).findings] == [found.title]
     # 200 manifests at 10 a second.
     assert 15 < found.seconds < 20
     faster = push(tmp_path / "r.json", world, {ONE: SimulatedRegistry()}, quotas={"PutImage": 20.0})
