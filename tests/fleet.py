@@ -12,6 +12,7 @@ from asyncpush import AwsOptions, PushItem, PushOptions, Registry
 from asyncpush.engine.options import RegistrySettings
 from asyncpush.localregistry import (
     CallInfo,
+    DistributionOptions,
     Fault,
     Key,
     LocalRegistry,
@@ -63,6 +64,8 @@ async def serving(
     **options: Any,
 ) -> AsyncIterator[RunningRegistry]:
     """A server of all three registries that has these repositories in each of them."""
+    # Mounting is as ECR does it once the account has switched it on.
+    options.setdefault("distribution", DistributionOptions(blob_mounting=True))
     settings = LocalRegistryOptions(faults=faults, **options)
     async with LocalRegistry(store, list(keys), settings).run() as server:
         for registry in REGISTRIES:

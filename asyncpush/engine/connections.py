@@ -83,7 +83,7 @@ class Connections:
         return open_ecr(
             registry,
             settings.aws,
-            self._options.transport,
+            settings.transport or "native",
             connections=connections,
             hashing=self._hashing,
             user_agent=user_agent,

@@ -21,11 +21,13 @@ class RegistrySettings:
 
     :param aws: its credentials and endpoint.
     :param quotas: calls a second by call, where they differ from those of :class:`PushOptions`.
+    :param transport: how to speak to it, if it is ECR's.
     :param plain_http: ask it without TLS; for registries that are not ECR's.
     """
 
     aws: AwsOptions = field(default_factory=AwsOptions)
     quotas: Mapping[str, float] = field(default_factory=dict)
+    transport: TransportName | None = None
     plain_http: bool = False
 
 
@@ -66,10 +68,10 @@ class PushOptions:
         None creates none.
     :param aws: credentials and endpoints.
     :param registries: what differs for some registries.
-    :param transport: the API that ECR is spoken to with: its own (``native``), OCI
-        ``distribution``, or its own with mounts over OCI distribution (``hybrid``, and ``auto``
-        without a word where mounts are refused). Registries that are not ECR are always spoken to
-        with OCI distribution.
+    :param transport: how to speak to ECR: by its own API (``native``), by OCI ``distribution``, or
+        by its own with mounts over OCI distribution (``hybrid``, and ``auto`` without a word where
+        mounts are refused); None is what a registry's own settings say, or native. Registries that
+        are not ECR's are always spoken to by OCI distribution.
     :param plain_http: ask registries that are not ECR's without TLS, also those that are not on
         this machine; what goes there, passwords too, can then be read on the way.
     """
@@ -93,7 +95,7 @@ class PushOptions:
     create: RepositorySettings | None = None
     aws: AwsOptions = field(default_factory=AwsOptions)
     registries: Mapping[AnyRegistry, RegistrySettings] = field(default_factory=dict)
-    transport: TransportName = "native"
+    transport: TransportName | None = None
     plain_http: bool = False
 
     def settings(self, registry: AnyRegistry) -> RegistrySettings:
@@ -102,6 +104,7 @@ class PushOptions:
         return replace(
             own,
             quotas={**own.quotas, **self.quotas},
+            transport=self.transport or own.transport or "native",
             plain_http=own.plain_http or self.plain_http,
         )
 
@@ -130,7 +133,7 @@ class PushOptions:
                 )
             if not rate > 0:
                 raise UsageError(f"the quota for {call} is {rate}, and must be above 0")
-        if self.transport not in get_args(TransportName):
+        if self.transport not in (None, *get_args(TransportName)):
             known = ", ".join(get_args(TransportName))
             raise UsageError(
                 f"there is no transport {self.transport!r}", advice=f"there is {known}"

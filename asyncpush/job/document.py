@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from asyncpush.documents.problems import Account, Strict, Text
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
+from asyncpush.registries.ecr.options import TransportName
 
 
 def _known_call(name: str) -> str:
@@ -74,6 +75,9 @@ class RegistryGroup(Strict):
         None, description="External id for the role; a template, as for {env.NAME}."
     )
     endpoint_url: Text | None = Field(None, description="Address of the ECR API.")
+    transport: TransportName | None = Field(
+        None, description="How to speak to ECR; default: by its own API."
+    )
     plain_http: bool | None = Field(
         None, description="Ask docker:// hosts without TLS, also those not on this machine."
     )

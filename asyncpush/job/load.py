@@ -128,11 +128,12 @@ class _Loader:
                         "leave it out; endpoint_url names another address of the API",
                     )
                 values = {"account": registry.account, "region": registry.region}
-            elif group.role_arn or group.profile or group.endpoint_url:
+            elif group.role_arn or group.profile or group.endpoint_url or group.transport:
                 self._add(
-                    f"{registry} is not ECR's, and takes no AWS credentials",
+                    f"{registry} is not ECR's, and takes no AWS credentials and no transport",
                     where,
-                    "leave profile, role_arn and endpoint_url out; docker login signs in there",
+                    "leave profile, role_arn, endpoint_url and transport out; docker login signs in"
+                    " there",
                 )
                 continue
             if registry in self.registries:
@@ -145,6 +146,7 @@ class _Loader:
                     external_id=external.render(values) if external else None,
                 ),
                 quotas={**(self.document.quotas or {}), **(group.quotas or {})},
+                transport=group.transport,
                 plain_http=bool(group.plain_http),
             )
         if group.name is not None:

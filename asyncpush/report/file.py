@@ -238,6 +238,7 @@ def _options(options: PushOptions) -> dict[str, Any]:
             "role_arn": own.aws.role_arn,
             "endpoint_url": own.aws.endpoint_url,
             "quotas": dict(own.quotas),
+            "transport": own.transport,
         }
         for registry, own in options.registries.items()
     }

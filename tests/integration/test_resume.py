@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ import anyio.to_thread
 import pytest
 from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET, environment
 from tarfiles import docker_save
+from transports import count, does, parts
 
 from asyncpush.localregistry import (
     CallInfo,
@@ -51,14 +53,22 @@ def layout(tmp_path: Path) -> Path:
     return writer.close()
 
 
+@pytest.fixture(params=["native", "distribution"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 class Push:
     """The same command, again and again."""
 
-    def __init__(self, server: RunningRegistry, layout: Path | str, tmp_path: Path) -> None:
+    def __init__(
+        self, server: RunningRegistry, layout: Path | str, tmp_path: Path, transport: str
+    ) -> None:
         self.server = server
         self.env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
         self.command = [sys.executable, "-m", "asyncpush", "push", str(layout)]
         self.command += [f"{HOST}/{REPOSITORY}", "--layers", "3", "-v"]
+        self.command += ["--transport", transport]
         self.journals = tmp_path / "state" / "asyncpush"
 
     def start(self) -> subprocess.Popen[str]:
@@ -92,9 +102,13 @@ class Push:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path) -> AsyncIterator[RunningRegistry]:
+async def serving(tmp_path: Path, commit: float = 0.12) -> AsyncIterator[RunningRegistry]:
+    """A server that takes its time, for a commit this many seconds."""
+
     def slowly(call: CallInfo) -> Fault | None:
-        return Fault(delay=0.12) if call.action in ("UploadLayerPart", "PutImage") else None
+        if does(call.action, "PutImage"):
+            return Fault(delay=commit)
+        return Fault(delay=0.12) if does(call.action, "UploadLayerPart") else None
 
     options = LocalRegistryOptions(faults=slowly)
     registry = LocalRegistry(tmp_path / "store", [Key(KEY_ID, SECRET, ACCOUNT)], options)
@@ -107,7 +121,7 @@ async def assert_complete_and_nothing_twice(server: RunningRegistry, layout: Pat
     tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
     assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}
     acknowledged: defaultdict[str, int] = defaultdict(int)
-    for call in server.calls.of("UploadLayerPart"):
+    for call in parts(server.calls):
         acknowledged[str(call.upload_id)] += call.acknowledged_bytes
         # A part that the server has already is refused: the only such call may be the question
         # how much it has, which carries one byte.
@@ -118,11 +132,11 @@ async def assert_complete_and_nothing_twice(server: RunningRegistry, layout: Pat
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_at_random_moments_it_completes_and_sends_nothing_twice(
-    tmp_path: Path, layout: Path, seed: int
+    tmp_path: Path, layout: Path, transport: str, seed: int
 ) -> None:
     rng = random.Random(seed)
     async with serving(tmp_path) as server:
-        push = Push(server, layout, tmp_path)
+        push = Push(server, layout, tmp_path, transport)
         killed = 0
         for _ in range(5):
             killed += await push.kill_after(rng.uniform(0.8, 1.8))
@@ -133,9 +147,11 @@ async def test_killed_at_random_moments_it_completes_and_sends_nothing_twice(
         assert list(push.journals.iterdir()) == []
 
 
-async def test_half_sent_layer_goes_on_in_the_same_session(tmp_path: Path, layout: Path) -> None:
+async def test_half_sent_layer_goes_on_in_the_same_session(
+    tmp_path: Path, layout: Path, transport: str
+) -> None:
     async with serving(tmp_path) as server:
-        push = Push(server, layout, tmp_path)
+        push = Push(server, layout, tmp_path, transport)
         await push.kill_in_the_middle(30 * MIB)
         # What had arrived completely may still be acknowledged after its sender is gone.
         await anyio.sleep(0.3)
@@ -150,15 +166,18 @@ async def test_half_sent_layer_goes_on_in_the_same_session(tmp_path: Path, layou
         assert before >= 30 * MIB
 
 
-async def test_a_layer_that_is_compressed_on_the_way_goes_on_in_its_middle(tmp_path: Path) -> None:
-    layer = os.urandom(25 * MIB)
+async def test_a_layer_that_is_compressed_on_the_way_goes_on_in_its_middle(
+    tmp_path: Path, transport: str
+) -> None:
+    # Over /v2/ a layer of up to 64 MiB goes in one request.
+    layer = os.urandom((25 if transport == "native" else 70) * MIB)
     archive = docker_save(tmp_path / "app.tar", layer=layer, diff=layer)
     content = open_archive("docker-archive", archive, compress_layers=True)
     entry = content.entries[0]
     manifest = parse_manifest(read_manifest(content.find_manifest(entry)), entry.media_type)
     assert isinstance(manifest, ImageManifest)
     async with serving(tmp_path) as server:
-        push = Push(server, f"docker-archive:{archive}", tmp_path)
+        push = Push(server, f"docker-archive:{archive}", tmp_path, transport)
         push.command.append("--compress-layers")
         await push.kill_in_the_middle(10 * MIB)
         assert "resumed sha256:" in await push.finish()
@@ -171,14 +190,14 @@ async def test_a_layer_that_is_compressed_on_the_way_goes_on_in_its_middle(tmp_p
 
 
 async def test_another_jobs_journal_is_refused_before_anything_is_sent(
-    tmp_path: Path, layout: Path
+    tmp_path: Path, layout: Path, transport: str
 ) -> None:
     async with serving(tmp_path) as server:
-        push = Push(server, layout, tmp_path)
+        push = Push(server, layout, tmp_path, transport)
         await push.kill_in_the_middle(20 * MIB)
         (journal,) = push.journals.glob("*.journal")
         calls = server.calls.counters.calls.total()
-        other = Push(server, layout, tmp_path)
+        other = Push(server, layout, tmp_path, transport)
         other.command += ["--journal", str(journal), "--platform", "linux/amd64"]
         process = other.start()
         _, err = await anyio.to_thread.run_sync(process.communicate)
@@ -188,29 +207,37 @@ async def test_another_jobs_journal_is_refused_before_anything_is_sent(
         assert server.calls.counters.calls.total() == calls
 
 
-async def test_session_that_the_registry_forgot_begins_again(tmp_path: Path, layout: Path) -> None:
+async def test_session_that_the_registry_forgot_begins_again(
+    tmp_path: Path, layout: Path, transport: str
+) -> None:
     async with serving(tmp_path) as server:
-        push = Push(server, layout, tmp_path)
+        push = Push(server, layout, tmp_path, transport)
         await push.kill_in_the_middle(20 * MIB)
-        opened = server.calls.counters.calls["InitiateLayerUpload"]
+        opened = count(server.calls, "InitiateLayerUpload")
         (journal,) = push.journals.glob("*.journal")
         with sqlite3.connect(journal) as connection:
-            connection.execute("UPDATE uploads SET session=?", (str(uuid.uuid4()),))
+            # Over /v2/ a session is an address that has its id in it.
+            ((session,), *_) = connection.execute("SELECT session FROM uploads")
+            unknown = re.sub("[0-9a-f-]{36}", str(uuid.uuid4()), session)
+            connection.execute("UPDATE uploads SET session=?", (unknown,))
         connection.close()
         await push.finish()
 
         tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
         assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}
-        assert server.calls.counters.calls["InitiateLayerUpload"] > opened
-        assert server.calls.counters.errors["UploadLayerPart", "UploadNotFoundException"]
+        assert count(server.calls, "InitiateLayerUpload") > opened
+        asked = "UploadLayerPart" if transport == "native" else "v2.GetUpload"
+        assert server.calls.counters.errors[asked, "UploadNotFoundException"]
 
 
-async def test_two_runs_of_one_job_exclude_each_other(tmp_path: Path, layout: Path) -> None:
-    async with serving(tmp_path) as server:
-        push = Push(server, layout, tmp_path)
+async def test_two_runs_of_one_job_exclude_each_other(
+    tmp_path: Path, layout: Path, transport: str
+) -> None:
+    async with serving(tmp_path, commit=4) as server:
+        push = Push(server, layout, tmp_path, transport)
         first = push.start()
         with anyio.fail_after(60):
-            while not server.calls.counters.calls["UploadLayerPart"]:
+            while not count(server.calls, "InitiateLayerUpload"):
                 await anyio.sleep(0.02)
         second = push.start()
         _, err = await anyio.to_thread.run_sync(second.communicate)

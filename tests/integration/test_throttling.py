@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET
@@ -28,14 +29,21 @@ def layout(tmp_path: Path) -> Path:
     return writer.close()
 
 
-async def push(tmp_path: Path, layout: Path, quotas: dict[str, float]) -> PushReport:
+@pytest.fixture(params=["native", "distribution"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def push(
+    tmp_path: Path, layout: Path, transport: Any, quotas: dict[str, float]
+) -> PushReport:
     registry = LocalRegistry(
         tmp_path / "store", [Key(KEY_ID, SECRET, ACCOUNT)], LocalRegistryOptions(rates=RATES)
     )
     async with registry.run() as server:
         await server.ensure_repository(ACCOUNT, REGION, "throttled/app")
         aws = AwsOptions(access_key_id=KEY_ID, secret_access_key=SECRET, endpoint_url=server.url)
-        async with Pusher(PushOptions(aws=aws, quotas=quotas)) as pusher:
+        async with Pusher(PushOptions(aws=aws, quotas=quotas, transport=transport)) as pusher:
             report = await pusher.push([PushItem(layout, TARGET)])
         assert report.ok, [str(image.error) for image in report.failed]
         tags = await server.tags(ACCOUNT, REGION, "throttled/app")
@@ -49,17 +57,19 @@ async def push(tmp_path: Path, layout: Path, quotas: dict[str, float]) -> PushRe
     return report
 
 
-async def test_push_that_knows_the_quotas_is_not_throttled(tmp_path: Path, layout: Path) -> None:
-    report = await push(tmp_path, layout, RATES)
+async def test_push_that_knows_the_quotas_is_not_throttled(
+    tmp_path: Path, layout: Path, transport: str
+) -> None:
+    report = await push(tmp_path, layout, transport, RATES)
 
     assert report.throttles == 0
     assert report.calls[HOST]["PutImage"]["calls"] == 80
 
 
 async def test_push_that_is_told_too_much_is_throttled_and_ends_complete(
-    tmp_path: Path, layout: Path
+    tmp_path: Path, layout: Path, transport: str
 ) -> None:
-    report = await push(tmp_path, layout, dict.fromkeys(RATES, 400.0))
+    report = await push(tmp_path, layout, transport, dict.fromkeys(RATES, 400.0))
 
     figures = report.calls[HOST]
     assert sum(call["throttled"] for call in figures.values()) == report.throttles > 0
