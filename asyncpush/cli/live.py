@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any
@@ -53,9 +54,14 @@ class LiveView:
 
     async def run(self) -> None:
         """Draw the view until cancelled."""
-        while True:
-            self.draw()
-            await anyio.sleep(_REFRESH)
+        # Whoever stopped the process with Ctrl-Z has written to the terminal meanwhile.
+        before = signal.signal(signal.SIGCONT, lambda *_: self._region.forget())
+        try:
+            while True:
+                self.draw()
+                await anyio.sleep(_REFRESH)
+        finally:
+            signal.signal(signal.SIGCONT, before)
 
     def above(self, record: logging.LogRecord, line: Text) -> None:
         """Let a line of the log scroll by above the view with its next frame.

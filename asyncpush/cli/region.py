@@ -77,6 +77,10 @@ class Region:
         if self._rows or above:
             self.draw((), above)
 
+    def forget(self) -> None:
+        """Leave what was drawn as it is, and begin anew where the cursor is."""
+        self._rows = []
+
     def _to_top(self, columns: int, height: int) -> str:
         up = 0
         for row in self._rows[:-1]:

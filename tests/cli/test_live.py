@@ -7,11 +7,13 @@ import logging
 import os
 import pty
 import random
+import signal
 import termios
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pyte
 import pytest
 from hypothesis import given, settings
@@ -362,6 +364,27 @@ def test_the_way_to_the_top_counts_lines_that_were_broken_again(
     region.clear()
     file.close()
     assert f"\x1b[{up}A" in written[0]
+
+
+@pytest.mark.anyio
+async def test_after_a_stop_the_view_begins_anew_and_leaves_what_others_wrote() -> None:
+    before = signal.getsignal(signal.SIGCONT)
+    with Shown(80, 24) as shown:
+        shown.tell(planned(500, HOSTS[:1]))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shown.view.run)
+            with anyio.fail_after(30):
+                while not shown.screen.frames:
+                    await anyio.sleep(0.01)
+                shown.file.write("\n$ the shell's own line\n")
+                os.kill(os.getpid(), signal.SIGCONT)
+                seen = shown.screen.frames
+                while shown.screen.frames < seen + 2:
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        shown.view.close()
+        assert "$ the shell's own line" in shown.screen.transcript()
+    assert signal.getsignal(signal.SIGCONT) is before
 
 
 def test_terminals_that_break_lines_again_are_known() -> None:
