@@ -119,7 +119,7 @@ def test_plan_and_verify_log_json(registry: Served, layout: Path, tmp_path: Path
 
 
 def test_heartbeats_tell_how_a_push_stands(registry: Served, layout: Path) -> None:
-    options = ("--heartbeat", "0.5", "--quota", "PutImage=8")
+    options = ("--heartbeat", "0.3", "--quota", "PutImage=12")
     text = push(registry, layout, registry.create("logs/beats"), *options)
     as_json = push(
         registry, layout, registry.create("logs/json-beats"), *options, "--log-format", "json"
@@ -145,7 +145,7 @@ def test_heartbeats_tell_how_a_push_stands(registry: Served, layout: Path) -> No
 def test_without_heartbeats_there_is_a_line_for_each_image(registry: Served, layout: Path) -> None:
     target = registry.create("logs/still")
 
-    done = push(registry, layout, target, "--heartbeat", "0", "--quota", "PutImage=8")
+    done = push(registry, layout, target, "--heartbeat", "0", "--quota", "PutImage=20")
 
     assert "progress:" not in done.stderr
     assert len(re.findall(r"^pushed  ", done.stderr, re.MULTILINE)) == 20

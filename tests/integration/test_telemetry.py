@@ -199,7 +199,7 @@ async def test_spans_of_an_interrupted_push_are_ended(
     def faults(call: CallInfo) -> Fault | None:
         if call.action == "UploadLayerPart":
             stuck.set()
-            return Fault(delay=60)
+            return Fault(delay=2)
         return None
 
     options = LocalRegistryOptions(faults=faults, shutdown_timeout=0)

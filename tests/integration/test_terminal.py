@@ -102,7 +102,9 @@ def test_other_sizes(
     layout = write_layout(tmp_path / "layout", 60)
     target = registry.create(f"terminal/{LONG}{columns}"[:200])
 
-    with Terminal(push(layout, target), variables(registry.url), columns, lines) as terminal:
+    command = push(layout, target, "--quota", "PutImage=30")
+
+    with Terminal(command, variables(registry.url), columns, lines) as terminal:
         code = terminal.run()
 
     well_behaved(terminal)

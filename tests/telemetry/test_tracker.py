@@ -41,9 +41,8 @@ class Push:
     def __post_init__(self) -> None:
         self.tracker = Tracker(clock=lambda: self.now)
 
-    def tell(self, *events: Event, seconds: float = 0.0) -> None:
+    def tell(self, *events: Event) -> None:
         for event in events:
-            self.now += seconds
             self.tracker.take(event)
 
     def plan(self, **registries: tuple[int, int, int]) -> None:
@@ -67,10 +66,10 @@ class Push:
 
     def committed(self, rate: float, times: int = 1, host: str = ONE) -> None:
         for _ in range(times):
+            self.now += 1 / rate
             self.tell(
                 CallEnded("PutImage", f"{host}/app", "ok", 0, 0, rate, 10.0),
                 ManifestCommitted(f"{host}/app", "d", "t", existed=False),
-                seconds=1 / rate,
             )
 
     def forecast(self) -> Forecast:
@@ -144,6 +143,19 @@ def test_time_left_is_that_of_the_commits_where_they_take_longest() -> None:
     forecast = push.forecast()
     assert forecast.seconds == pytest.approx(40, rel=0.05)
     assert forecast.pace == 10.0
+
+
+def test_commits_that_run_below_their_pace_are_taken_as_they_run() -> None:
+    push = Push()
+    push.plan(one=(500, 100, 500))
+    push.part("x", 0, 100)
+    for _ in range(100):
+        push.now += 0.4
+        push.committed(10.0)
+
+    forecast = push.forecast()
+    assert forecast.seconds == pytest.approx(200, rel=0.05)
+    assert forecast.pace == pytest.approx(2.0, rel=0.05)
 
 
 def test_time_left_follows_a_pace_that_throttling_lowered() -> None:
