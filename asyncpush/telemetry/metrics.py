@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from asyncpush.engine.events import (
     BlobExists,
+    BlobMounted,
     CallEnded,
     CallRetried,
     Event,
@@ -79,7 +80,10 @@ class Metrics:
             "image_duration_seconds", "From an image's turn to its end.", _IMAGE_BOUNDS, "registry"
         )
         self._blobs = self._counter(
-            "blobs_total", "Blobs that were sent, existed or failed.", "registry", "outcome"
+            "blobs_total",
+            "Blobs that were sent or mounted, existed or failed.",
+            "registry",
+            "outcome",
         )
         self._blob_bytes = self._counter(
             "blob_bytes_total", "Bytes of blobs that are there now.", "registry", "outcome"
@@ -145,7 +149,7 @@ class Metrics:
                 self._call(event)
             case PartSent():
                 self._bytes_sent.add(event.size, host_of(event.repository))
-            case BlobExists() | LayerStarted() | LayerComplete() | LayerFailed():
+            case BlobExists() | BlobMounted() | LayerStarted() | LayerComplete() | LayerFailed():
                 self._blob(event)
             case ManifestCommitted():
                 outcome = "existed" if event.existed else "committed"
@@ -187,7 +191,9 @@ class Metrics:
         self._pace.set(event.rate, host, call)
         self._quota.set(event.quota, host, call)
 
-    def _blob(self, event: BlobExists | LayerStarted | LayerComplete | LayerFailed) -> None:
+    def _blob(
+        self, event: BlobExists | BlobMounted | LayerStarted | LayerComplete | LayerFailed
+    ) -> None:
         host, key = host_of(event.repository), (event.repository, event.digest)
         match event:
             case LayerStarted():
@@ -200,6 +206,8 @@ class Metrics:
                 outcome = "failed"
             case BlobExists():
                 outcome = "existed"
+            case BlobMounted():
+                outcome = "mounted"
         self._blobs.add(1, host, outcome)
         if outcome != "failed":
             self._blob_bytes.add(event.size, host, outcome)

@@ -140,6 +140,7 @@ class Spans:
                 "asyncpush.outcome": str(result.status),
                 "asyncpush.bytes_sent": result.bytes_sent,
                 "asyncpush.blobs_sent": result.blobs_sent,
+                "asyncpush.blobs_mounted": result.blobs_mounted,
                 "asyncpush.blobs_existing": result.blobs_existing,
             }
         )

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from asyncpush.engine.events import (
     BlobExists,
+    BlobMounted,
     CallEnded,
     CallRetried,
     Event,
@@ -79,6 +80,7 @@ def test_a_push_from_its_plan_to_its_end() -> None:
     assert told.value("start_timestamp_seconds") == 1e9 + 100
 
     told.tell(BlobExists(REPOSITORY, "x", 60), LayerStarted(REPOSITORY, "y", 40))
+    told.tell(BlobMounted(REPOSITORY, "z", 7, f"{HOST}/base"))
     assert told.value("layers_in_flight", registry=HOST) == 1
     told.now += 4.0
     told.tell(
@@ -92,6 +94,7 @@ def test_a_push_from_its_plan_to_its_end() -> None:
     assert told.value("bytes_sent_total", registry=HOST) == 40
     assert told.value("blobs_total", registry=HOST, outcome="existed") == 1
     assert told.value("blob_bytes_total", registry=HOST, outcome="sent") == 40
+    assert told.value("blob_bytes_total", registry=HOST, outcome="mounted") == 7
     assert told.value("layers_in_flight", registry=HOST) == 0
     assert told.value("layer_duration_seconds_sum", registry=HOST) == 4.0
     assert told.value("layer_duration_seconds_bucket", registry=HOST, le="2.5") == 0
