@@ -5,7 +5,7 @@
 One image of many layers goes from an OCI layout to Debian's docker-registry on loopback, each time
 into a new repository. asyncpush and skopeo, and crane, regctl and oras where they are on PATH, take
 turns; CPU is user and system time of the whole process, start-up included, per GB (10^9 bytes) of
-layers.
+layers. What an image of one small layer takes tells how much of that is starting.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from pathlib import Path
 LAYER = 20 * 1024 * 1024
 
 
-def make_corpus(root: Path, layers: int) -> None:
+def make_corpus(root: Path, layers: int, size: int = LAYER) -> None:
     from asyncpush.oci import mediatypes
     from asyncpush.oci.writer import LayoutWriter
 
     writer = LayoutWriter(root)
-    stored = [writer.blob(os.urandom(LAYER), mediatypes.OCI_LAYER_GZIP) for _ in range(layers)]
+    stored = [writer.blob(os.urandom(size), mediatypes.OCI_LAYER_GZIP) for _ in range(layers)]
     writer.entry(writer.image(stored), "v1")
     writer.close()
 
@@ -92,11 +92,13 @@ def docker_registry(folder: Path) -> Iterator[str]:
 def measure(command: list[str]) -> tuple[float, float]:
     """CPU seconds, seconds on the clock."""
     begin = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed with {process.returncode}")
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{command[0]} failed with {process.returncode}: {said.read()}")
     return usage.ru_utime + usage.ru_stime, time.monotonic() - begin
 
 
@@ -110,28 +112,33 @@ def main() -> None:
     ]
     layers = max(8, round(args.gib * 1024**3 / LAYER))
     gb = layers * LAYER / 1e9
-    figures: dict[str, list[tuple[float, float]]] = {client: [] for client in clients}
+    figures: dict[str, list[tuple[float, ...]]] = {client: [] for client in clients}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_corpus(folder / "layout", layers)
+        make_corpus(folder / "small", 1, 1000)
         for run in range(args.runs):
             for client in clients:
                 # A registry of its own each time, so that the disk does not fill.
                 store = folder / "registry"
                 store.mkdir()
                 with docker_registry(store) as host:
-                    command = command_of(client, folder / "layout", host, f"bench/run{run}")
-                    figures[client].append(measure(command))
+                    figures[client].append(
+                        (
+                            *measure(command_of(client, folder / "small", host, "bench/small")),
+                            *measure(command_of(client, folder / "layout", host, f"bench/{run}")),
+                        )
+                    )
                 shutil.rmtree(store)
     print(f"{gb:.2f} GB in {layers} layers, {args.runs} runs each, medians\n")
     medians = {
         client: tuple(statistics.median(column) for column in zip(*rows, strict=True))
         for client, rows in figures.items()
     }
-    base = medians.get("skopeo", medians["asyncpush"])[0]
-    print("client       CPU s/GB   x skopeo   GB/s")
-    for client, (cpu, wall) in medians.items():
-        print(f"{client:<12} {cpu / gb:>8.2f} {cpu / base:>10.2f} {gb / wall:>6.2f}")
+    base = medians.get("skopeo", medians["asyncpush"])[2]
+    print("client       CPU s/GB   x skopeo   GB/s   CPU s of a small push")
+    for client, (small, _, cpu, wall) in medians.items():
+        print(f"{client:<12} {cpu / gb:>8.2f} {cpu / base:>10.2f} {gb / wall:>6.2f} {small:>23.2f}")
 
 
 if __name__ == "__main__":
