@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asyncpush.localregistry.access.keys import Key, Keyring
+from asyncpush.localregistry.access.policy import Decision, Policy, ResourcePolicy
+from asyncpush.localregistry.access.tokens import Scopes, TokenSigner
 from asyncpush.localregistry.calls import CallLog, CallRecord
+from asyncpush.localregistry.content.files import Files
+from asyncpush.localregistry.content.repositories import get_repository
+from asyncpush.localregistry.content.repository_policies import RepositoryPolicies
+from asyncpush.localregistry.content.store import Database, Store
+from asyncpush.localregistry.content.uploads import Session, Uploads
 from asyncpush.localregistry.errors import access_denied
 from asyncpush.localregistry.faults import CallInfo, Fault
-from asyncpush.localregistry.files import Files
 from asyncpush.localregistry.identity import ACCOUNT, Registry
-from asyncpush.localregistry.keys import Key, Keyring
 from asyncpush.localregistry.options import LocalRegistryOptions
 from asyncpush.localregistry.params import Params
-from asyncpush.localregistry.policy import Decision, Policy, ResourcePolicy
 from asyncpush.localregistry.rates import RateLimits
-from asyncpush.localregistry.replicator import Replicator
-from asyncpush.localregistry.repositories import get_repository
-from asyncpush.localregistry.repository_policies import RepositoryPolicies
-from asyncpush.localregistry.store import Database, Store
-from asyncpush.localregistry.tokens import Scopes, TokenSigner
-from asyncpush.localregistry.uploads import Session, Uploads
+from asyncpush.localregistry.replication.replicator import Replicator
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,30 +13,30 @@ from typing import Any, TextIO
 import anyio
 from aiohttp import web
 
-from asyncpush.localregistry.api import JsonApi
+from asyncpush.localregistry.access.keys import DEFAULT_KEY, Key, Keyring
+from asyncpush.localregistry.access.tokens import TokenSigner, load_secret
 from asyncpush.localregistry.call import Services
 from asyncpush.localregistry.calls import CallLog
-from asyncpush.localregistry.distribution import DistributionApi
-from asyncpush.localregistry.distribution_tokens import TokenService
-from asyncpush.localregistry.errors import ApiError
-from asyncpush.localregistry.files import Files
-from asyncpush.localregistry.identity import Registry
-from asyncpush.localregistry.images import get_tag, list_tags
-from asyncpush.localregistry.keys import DEFAULT_KEY, Key, Keyring
-from asyncpush.localregistry.options import LocalRegistryOptions
-from asyncpush.localregistry.params import check_repository
-from asyncpush.localregistry.rates import RateLimits
-from asyncpush.localregistry.replicator import Replicator
-from asyncpush.localregistry.repositories import (
+from asyncpush.localregistry.content.files import Files
+from asyncpush.localregistry.content.images import get_tag, list_tags
+from asyncpush.localregistry.content.repositories import (
     all_repositories,
     create_repository,
     find_repository,
     get_repository,
 )
-from asyncpush.localregistry.repository_policies import RepositoryPolicies
-from asyncpush.localregistry.store import Database, Store
-from asyncpush.localregistry.tokens import TokenSigner, load_secret
-from asyncpush.localregistry.uploads import Uploads
+from asyncpush.localregistry.content.repository_policies import RepositoryPolicies
+from asyncpush.localregistry.content.store import Database, Store
+from asyncpush.localregistry.content.uploads import Uploads
+from asyncpush.localregistry.distribution.routes import DistributionApi
+from asyncpush.localregistry.distribution.token_service import TokenService
+from asyncpush.localregistry.ecr.api import JsonApi
+from asyncpush.localregistry.errors import ApiError
+from asyncpush.localregistry.identity import Registry
+from asyncpush.localregistry.options import LocalRegistryOptions
+from asyncpush.localregistry.params import check_repository
+from asyncpush.localregistry.rates import RateLimits
+from asyncpush.localregistry.replication.replicator import Replicator
 
 _READ_SIZE = 128 * 1024
 

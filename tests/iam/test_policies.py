@@ -14,7 +14,7 @@ from asyncpush.iam.document import MANAGED_POLICY_CHARACTERS, dumps, size
 from asyncpush.iam.identity import push_policies, push_policy
 from asyncpush.iam.names import key_of, parse_resource
 from asyncpush.iam.resource import parse_principal, registry_policy, repository_policy
-from asyncpush.localregistry.policy import Decision, Policy
+from asyncpush.localregistry.access.policy import Decision, Policy
 from asyncpush.plan.reference import Registry
 
 ARN = "arn:aws:ecr:region:111122223333:repository/repository-name"

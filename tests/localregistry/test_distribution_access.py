@@ -37,7 +37,7 @@ from asyncpush.localregistry import (
     LocalRegistryOptions,
     RunningRegistry,
 )
-from asyncpush.localregistry.distribution_access import read_basic
+from asyncpush.localregistry.distribution.access import read_basic
 from asyncpush.localregistry.identity import Registry
 
 pytestmark = pytest.mark.anyio

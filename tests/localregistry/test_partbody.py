@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncpush.localregistry.ecr.partbody import PartBody
 from asyncpush.localregistry.errors import ApiError
-from asyncpush.localregistry.partbody import PartBody
 
 MEMBERS = {
     "repositoryName": 'a"}{',

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpush.localregistry import Key, load_keys
-from asyncpush.localregistry.policy import Decision, Policy, ResourcePolicy
+from asyncpush.localregistry.access.policy import Decision, Policy, ResourcePolicy
 
 ARN = "arn:aws:ecr:eu-west-1:111122223333:repository/team/app"
 

@@ -34,7 +34,7 @@ from registry_driver import (
 )
 
 from asyncpush.localregistry import CallInfo, CallLog, Fault, LocalRegistry, RunningRegistry
-from asyncpush.localregistry.uploads import Uploads
+from asyncpush.localregistry.content.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncpush.localregistry.policy import Decision, RegistryPolicy
+from asyncpush.localregistry.access.policy import Decision, RegistryPolicy
 
 ARN = "arn:aws:ecr:us-east-1:444455556666:repository/"
 ACCOUNT = "111122223333"

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from asyncpush.localregistry import DEFAULT_KEY, Key, Registry
+from asyncpush.localregistry.access.keys import Keyring
+from asyncpush.localregistry.access.sigv4 import Verifier
+from asyncpush.localregistry.access.tokens import TokenSigner, load_secret
 from asyncpush.localregistry.errors import ApiError
-from asyncpush.localregistry.keys import Keyring
-from asyncpush.localregistry.sigv4 import Verifier
-from asyncpush.localregistry.tokens import TokenSigner, load_secret
 
 NOW = datetime.now(UTC)
 URL = "http://127.0.0.1:5000/"

@@ -1,0 +1,1 @@
+"""What is kept: repositories, blobs, images, upload sessions, on disk and in one database."""

@@ -1,0 +1,1 @@
+"""OCI distribution, under /v2/."""

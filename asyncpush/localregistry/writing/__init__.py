@@ -1,0 +1,1 @@
+"""What both APIs do when they write."""
