@@ -8,6 +8,7 @@ import click
 
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.options import temp_space_option
 from asyncpush.cli.output import print_error, print_json
 from asyncpush.errors import AsyncpushError, printable
 from asyncpush.oci import mediatypes
@@ -15,6 +16,7 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest, verify
 from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
+from asyncpush.oci.scratch import MIB, Scratch
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.items import choose_entries
 from asyncpush.plan.sources import Sources, split_source
@@ -24,15 +26,17 @@ from asyncpush.text import plural, size
 @click.command()
 @click.argument("source", shell_complete=complete_files)
 @click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+@temp_space_option
 @click.pass_context
-def inspect(context: click.Context, source: str, *, as_json: bool) -> None:
+def inspect(context: click.Context, source: str, *, as_json: bool, temp_space: int | None) -> None:
     """Show what an OCI layout holds.
 
     SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE; :NAME, :@NUMBER or
     @DIGEST behind it chooses one of its entries.
     """
     directory, selector = split_source(source)
-    layout = Sources().open(source)
+    scratch = Scratch() if temp_space is None else Scratch(temp_space * MIB)
+    layout = Sources(scratch).open(source)
     walk = _Walk(layout)
     nodes = [walk.node(entry, ()) for entry in choose_entries(layout, selector)]
     totals = {

@@ -27,6 +27,15 @@ _BOUNDS = (
 )
 
 
+temp_space_option = click.option(
+    "--temp-space",
+    type=click.IntRange(min=0),
+    metavar="MIB",
+    help="MiB of $TMPDIR for archives that are compressed and layers that get compressed."
+    f" [default: {_DEFAULTS.temp_space // MIB}]",
+)
+
+
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the engine; :func:`push_options` reads them."""
     options = [
@@ -65,13 +74,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Compress the layers of archives of docker save's older form, always to the same"
             " bytes.",
         ),
-        click.option(
-            "--temp-space",
-            type=click.IntRange(min=0),
-            metavar="MIB",
-            help="MiB of $TMPDIR for archives that are compressed and layers that get compressed."
-            f" [default: {_DEFAULTS.temp_space // MIB}]",
-        ),
+        temp_space_option,
         click.option(
             "--include-foreign",
             is_flag=True,

@@ -23,6 +23,7 @@ STATUSES = [ImageStatus.PUSHED, ImageStatus.EXISTS, ImageStatus.REFUSED, ImageSt
         ("attempts", [0], [1]),
         ("memory", [MIB - 1, 0], [MIB]),
         ("part_size", [0, 5 * MIB - 1, 20 * MIB + 1], [None, 5 * MIB, 20 * MIB]),
+        ("temp_space", [-1], [0, MIB]),
         ("on_refused", ["", "ignore"], ["fail", "warn"]),
         ("retry_base", [-0.1], [0, 0.1]),
         ("retry_cap", [-0.1], [0]),

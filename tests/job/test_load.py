@@ -160,6 +160,24 @@ def test_selection_looks_at_every_name(folder: Path) -> None:
     assert len(destinations(job.select([], ["v1"]))) == 2
 
 
+def test_options_say_how_archives_are_read(folder: Path) -> None:
+    options = {"options": {"temp_space_mib": 64, "compress_layers": True}}
+    job = load(folder, DOCUMENT | options)
+    assert job.options == {"temp_space": 64 * 2**20, "compress_layers": True}
+
+
+@pytest.mark.parametrize("pattern", ["a.tar", "*.tar", "./[a-c].t?r"])
+def test_names_stand_behind_archives_and_globs_of_them(folder: Path, pattern: str) -> None:
+    (folder / "a.tar").touch()
+    for behind, selector in (("", None), (":team/app:v1", "team/app:v1"), (":@1", "@1")):
+        source = {"layouts": f"docker-archive:{pattern}{behind}"}
+        (found,) = load(folder, DOCUMENT | {"sources": [source]}).sources
+        assert (found.directory, found.selector) == (
+            f"docker-archive:{folder / 'a.tar'}",
+            selector,
+        )
+
+
 def test_the_fingerprint_follows_what_goes_where_and_nothing_else(folder: Path) -> None:
     job = load(folder, DOCUMENT).fingerprint()
     options = {"options": {"layers": 3}, "quotas": {"PutImage": 7}, "name": "x"}

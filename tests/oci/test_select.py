@@ -25,6 +25,7 @@ from asyncpush.oci.select import (
     entry_by_digest,
     for_platform,
     parse_platform,
+    whole_reference,
 )
 from asyncpush.oci.writer import LayoutWriter
 
@@ -48,6 +49,35 @@ def test_a_missing_name_lists_the_known_ones(writer: LayoutWriter) -> None:
     assert [e.ref_name for e in entries_named(layout, "v07")] == ["v07"]
     with pytest.raises(EntryNotFoundError, match=r"no entry named 'v7'.*v00, v01.*v09 and 2 more"):
         entries_named(layout, "v7")
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("app", "docker.io/library/app:latest"),
+        ("app:v1", "docker.io/library/app:v1"),
+        ("team/app", "docker.io/team/app:latest"),
+        ("docker.io/app:v1", "docker.io/library/app:v1"),
+        ("localhost/app", "localhost/app:latest"),
+        ("registry:5000/app", "registry:5000/app:latest"),
+        ("registry.example/team/app:v1", "registry.example/team/app:v1"),
+        (f"app@{compute(b'')}", f"docker.io/library/app@{compute(b'')}"),
+    ],
+)
+def test_a_reference_names_the_image_that_docker_means(
+    name: str, whole: str, writer: LayoutWriter
+) -> None:
+    assert whole_reference(name) == whole_reference(whole) == whole
+    writer.entry(writer.image([]), whole)
+    assert [e.ref_name for e in entries_named(Layout(writer.close()), name)] == [whole]
+
+
+def test_a_name_that_is_there_counts_before_a_reference_that_it_may_mean(
+    writer: LayoutWriter,
+) -> None:
+    for name in ("docker.io/library/app:latest", "app"):
+        writer.entry(writer.image([]), name)
+    assert [e.ref_name for e in entries_named(Layout(writer.close()), "app")] == ["app"]
 
 
 def test_without_names_the_advice_is_to_choose_by_digest(writer: LayoutWriter) -> None:

@@ -16,7 +16,7 @@ from asyncpush.errors import (
 from asyncpush.oci.digest import compute
 from asyncpush.oci.writer import LayoutWriter
 from asyncpush.plan.items import PushItem, ResolvedEntry, resolve
-from asyncpush.plan.sources import Sources, split_source
+from asyncpush.plan.sources import Sources, source_name, split_source
 
 TARGET = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/app"
 
@@ -35,6 +35,8 @@ def resolved(source: Path | str, target: str = TARGET, **more: str) -> list[Reso
         ("app:", "app", ""),
         ("app:registry:5000/app:v1", "app", "registry:5000/app:v1"),
         ("app@sha256:00", "app", "sha256:00"),
+        ("app:@1", "app", "@1"),
+        ("docker-archive:app:team/app:v1", "app", "team/app:v1"),
         ("odd:name", "odd:name", None),
         ("odd:name:v1", "odd:name", "v1"),
         ("missing:v1:v2", "missing", "v1:v2"),
@@ -97,6 +99,10 @@ def test_a_whole_layout_is_meant_without_a_selector(writer: LayoutWriter) -> Non
     root = writer.close()
     assert [e.destination()[1] for e in resolved(root)] == [("v0",), ("v1",), ("v2",)]
     assert [e.destination()[1] for e in resolved(f"{root}:v1")] == [("v1",)]
+    (second,) = resolved(f"{root}:@1")
+    assert (second.entry.ref_name, second.destination()[1]) == ("v1", ())
+    with pytest.raises(EntryNotFoundError, match=r"there is no @3.*has @0 to @2"):
+        resolved(f"{root}:@3")
     with pytest.raises(UsageError, match="one tag, and 3 entries want it"):
         resolved(root, f"{TARGET}:one")
 
@@ -130,6 +136,20 @@ def test_a_platforms_image_goes_by_the_indexs_name(writer: LayoutWriter) -> None
     assert (entry.entry.digest, entry.destination()[1]) == (images[1]["digest"], ("v1",))
     with pytest.raises(EntryNotFoundError, match="linux/s390x"):
         resolved(writer.root, platform="linux/s390x")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("a/app", "app"),
+        ("a/app.tar", "app.tar"),
+        ("oci-archive:a/app.tar", "app"),
+        ("oci-archive:a/app.v1.tar.zst", "app.v1"),
+        ("docker-archive:a/app.tgz", "app"),
+    ],
+)
+def test_a_source_goes_by_its_directory_or_file_less_the_ending(source: str, name: str) -> None:
+    assert source_name(source) == name
 
 
 def test_layouts_are_opened_once(writer: LayoutWriter) -> None:
