@@ -106,7 +106,7 @@ def open_archive(
     :raises ContentError: it cannot be read, or holds no such images.
     """
     scratch = scratch or Scratch()
-    tar = Tar(scratch.tar_of(path))
+    tar = Tar(scratch.tar_of(path), scratch.check)
     if kind == "oci-archive":
         return OciArchive(tar)
     if "oci-layout" in tar:

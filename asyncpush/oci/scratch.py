@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -36,10 +35,10 @@ class Scratch:
     """One temporary file for all that a plan must unpack, with a bound.
 
     Nothing is done twice: an archive is decompressed once and a layer compressed once, however
-    often they are asked for.
+    often they are asked for. One thread at a time may use it.
 
     :param limit: the most bytes that the file may have.
-    :param check: called about once for each MiB; may raise to end the work.
+    :param check: called about once for each MiB and each header; may raise to end the work.
     :param ordered: compresses blocks of a layer.
     """
 
@@ -49,10 +48,9 @@ class Scratch:
         check: Callable[[], None] = lambda: None,
         ordered: Ordered = in_turn,
     ) -> None:
+        self.check = check
         self._limit = limit
-        self._check = check
         self._ordered = ordered
-        self._lock = threading.Lock()
         self._file: ScratchFile | None = None
         self._size = 0
         self._tars: dict[tuple[int, int, int, int], BlobRange] = {}
@@ -94,13 +92,13 @@ class Scratch:
         found = hashlib.sha256()
         with opened(source) as fd:
             for offset in range(0, source.size, MIB):
-                self._check()
+                self.check()
                 found.update(_read(fd, source, offset, min(MIB, source.size - offset)))
         return Digest(f"sha256:{found.hexdigest()}")
 
     def _unpack(self, kind: str, file: io.FileIO, name: str) -> BlobRange:
         def read(size: int) -> bytes:
-            self._check()
+            self.check()
             return file.read(size) or b""
 
         return self._write(decompress(kind, read, name), name)
@@ -113,35 +111,35 @@ class Scratch:
                 lambda offset, size: _read(fd, layer, offset, size), layer.size, self._ordered
             )
             for block, packed in blocks:
-                self._check()
+                self.check()
                 inner.update(block)
                 outer.update(packed)
                 yield packed
+            found = inner.hexdigest()
+            if found != digests.encoded(diff_id):
+                raise DigestMismatchError(
+                    f"a layer's content has the digest {found}, its config says {diff_id}",
+                    advice="the archive is damaged; save the image again",
+                    file=layer.path,
+                )
 
         with opened(layer) as fd:
             where = self._write(pieces(fd), layer.path)
-        if inner.hexdigest() != digests.encoded(diff_id):
-            raise DigestMismatchError(
-                f"a layer's content has the digest {inner.hexdigest()}, its config says {diff_id}",
-                advice="the archive is damaged; save the image again",
-                file=layer.path,
-            )
         return Digest(f"sha256:{outer.hexdigest()}"), where
 
     def _write(self, pieces: Iterable[bytes], name: str) -> BlobRange:
         """Append to the file; what could not be written whole is taken away again."""
-        with self._lock:
-            if self._file is None:
-                self._file = _make()
-            begin = self._size
-            try:
-                for piece in pieces:
-                    self._append(self._file, piece, name)
-            except BaseException:
-                self._size = begin
-                self._file.truncate(begin)
-                raise
-            return BlobRange(name, begin, self._size - begin, self._file)
+        if self._file is None:
+            self._file = _make()
+        begin = self._size
+        try:
+            for piece in pieces:
+                self._append(self._file, piece, name)
+        except BaseException:
+            self._size = begin
+            self._file.truncate(begin)
+            raise
+        return BlobRange(name, begin, self._size - begin, self._file)
 
     def _append(self, file: ScratchFile, piece: bytes, name: str) -> None:
         if self._size + len(piece) > self._limit:

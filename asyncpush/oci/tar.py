@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from asyncpush.oci.layout import BlobRange, BlobSource, opened, read_manifest
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
 
 _MOST_MEMBERS = 500_000
-# The names of an image's files are short; what is longer is an attack on memory.
-_MOST_HEADER_BYTES = 64 * 1024
+# The names of an image's files are short; what is longer is an attack on memory, or on tarfile's
+# regular expressions.
+_MOST_HEADER_BYTES = 16 * 1024
+# Headers before one file, such as the map of a sparse one, which tarfile reads to its end.
+_MOST_BYTES_A_MEMBER = 1024 * 1024
 _MOST_LINKS = 8
 
 
@@ -38,17 +42,18 @@ class Tar:
     cannot be read, since other programs take the first one.
 
     :param whole: where it is.
+    :param check: called for each file; may raise to end the work.
     :raises LayoutError: it is no tar file, is cut off, or holds too much.
     """
 
-    def __init__(self, whole: BlobRange) -> None:
+    def __init__(self, whole: BlobRange, check: Callable[[], None] = lambda: None) -> None:
         self.path = Path(whole.path)
         self._whole = whole
         self._members: dict[str, _Member] = {}
         self._twice: set[str] = set()
         try:
             with opened(whole) as fd:
-                self._read_headers(_Headers(fd, whole))
+                self._read_headers(_Headers(fd, whole), check)
         except OSError as exc:
             raise LayoutError(
                 f"the archive cannot be read: {exc.strerror}", file=whole.path
@@ -106,7 +111,7 @@ class Tar:
             raise LayoutError("the archive became shorter while it was read", file=self._whole.path)
         return data
 
-    def _read_headers(self, headers: Any) -> None:
+    def _read_headers(self, headers: Any, check: Callable[[], None]) -> None:
         with tarfile.open(fileobj=headers, mode="r:") as tar:
             last = -1
             while (member := tar.next()) is not None:
@@ -117,6 +122,8 @@ class Tar:
                     raise tarfile.ReadError("its headers lead back")
                 last = member.offset
                 self._note(member)
+                headers.begin()
+                check()
                 if len(self._members) > _MOST_MEMBERS:
                     raise tarfile.ReadError(f"it has more than {_MOST_MEMBERS:,} members")
             headers.check_end(tar.offset)
@@ -148,6 +155,11 @@ class _Headers:
         self._fd = fd
         self._whole = whole
         self._at = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the headers of the next file."""
+        self._left = _MOST_BYTES_A_MEMBER
 
     def tell(self) -> int:
         return self._at
@@ -160,6 +172,9 @@ class _Headers:
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _MOST_HEADER_BYTES:
             raise tarfile.ReadError(f"a header claims to have {size} bytes")
+        self._left -= size
+        if self._left < 0:
+            raise tarfile.ReadError("its headers have no end")
         size = max(0, min(size, self._whole.size - self._at))
         data = os.pread(self._fd, size, self._whole.offset + self._at)
         self._at += len(data)

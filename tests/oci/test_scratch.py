@@ -197,9 +197,12 @@ def test_a_layer_is_compressed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert scratch.compress(layer_at(tmp_path / "b", TEXT), compute(TEXT)) is first
 
 
-def test_a_layer_with_another_content_is_refused(tmp_path: Path) -> None:
+def test_a_layer_with_another_content_is_refused_and_leaves_its_room(tmp_path: Path) -> None:
+    scratch = Scratch()
     with pytest.raises(DigestMismatchError, match="its config says"):
-        Scratch().compress(layer_at(tmp_path / "a", TEXT), compute(b"other"))
+        scratch.compress(layer_at(tmp_path / "a", TEXT), compute(b"other"))
+    _, where = scratch.compress(layer_at(tmp_path / "a", TEXT), compute(TEXT))
+    assert where.offset == 0
 
 
 def test_another_compressor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

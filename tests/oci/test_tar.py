@@ -41,6 +41,16 @@ def with_size(block: bytes, size: int) -> bytes:
     return bytes(raw)
 
 
+def sparse_without_end() -> list[bytes]:
+    """A sparse file whose map goes on and on (GNU's format before pax)."""
+    first = bytearray(header("holes", tarfile.GNUTYPE_SPARSE))
+    first[482] = 1
+    first[148:156] = b" " * 8
+    first[148:156] = b"%06o\0 " % sum(first)
+    more = b"00000000001\0" * 42 + b"\1"
+    return [bytes(first), *([more.ljust(BLOCK, b"\0")] * 5000)]
+
+
 def raw_tar(path: Path, *blocks: bytes) -> Path:
     path.write_bytes(b"".join(blocks) + bytes(2 * BLOCK))
     return path
@@ -103,6 +113,7 @@ def test_a_sparse_file_is_said_to_be_one(tmp_path: Path) -> None:
         ([with_size(header("x", tarfile.XHDTYPE), -5 * BLOCK)], "claims to have -2560 bytes"),
         ([with_size(header("x", tarfile.GNUTYPE_LONGNAME), 2**33)], "claims to have 8589934592"),
         ([header("g", tarfile.XGLTYPE)] * 20_000, "headers nest"),
+        (sparse_without_end(), "headers have no end"),
         ([header("a", tarfile.REGTYPE), b"?" * BLOCK], "at byte 512 is no header"),
         ([b"?" * BLOCK], "no whole tar file"),
     ],
@@ -175,3 +186,15 @@ def test_headers_of_any_kind_and_size_bring_no_traceback(
         tar.source("name")
     except AsyncpushError:
         pass
+
+
+def test_reading_headers_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    class Stop(BaseException):
+        pass
+
+    def check() -> None:
+        raise Stop
+
+    path = raw_tar(tmp_path / "a.tar", header("a", tarfile.REGTYPE))
+    with pytest.raises(Stop):
+        Tar(BlobRange(str(path), 0, path.stat().st_size), check)
