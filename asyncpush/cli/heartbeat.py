@@ -10,11 +10,12 @@ from typing import Any
 import anyio
 
 from asyncpush.engine.results import ImageStatus
-from asyncpush.telemetry.tracker import Tracker
+from asyncpush.telemetry.tracker import CallState, Tracker
 from asyncpush.text import clock, plural, size, size_of
 
 _LOGGER = logging.getLogger("asyncpush.progress")
 _MOST_SLOW = 3
+_TOLD = 5000.0
 
 
 async def beat(tracker: Tracker, seconds: float) -> None:
@@ -22,7 +23,13 @@ async def beat(tracker: Tracker, seconds: float) -> None:
     while True:
         await anyio.sleep(seconds)
         extra = {"event": "progress", "fields": figures(tracker)}
-        _LOGGER.info("%s", "; ".join(_words(tracker)), extra=extra)
+        _LOGGER.info("%s", "; ".join(words(tracker)), extra=extra)
+
+
+def pace_of(call: CallState) -> str:
+    """At which pace a call runs, where that says anything."""
+    # Registries that publish no quota begin at a rate that nobody reaches.
+    return f"now at {call.rate:.1f} of {call.quota:g}/s" if call.rate < _TOLD else ""
 
 
 def figures(tracker: Tracker) -> dict[str, Any]:
@@ -66,7 +73,8 @@ def figures(tracker: Tracker) -> dict[str, Any]:
     }
 
 
-def _words(tracker: Tracker) -> Iterator[str]:
+def words(tracker: Tracker) -> Iterator[str]:
+    """How a push stands, in clauses of one line."""
     if not tracker.planned:
         yield f"progress: reading the sources, {clock(tracker.seconds)} gone"
         return
@@ -82,10 +90,8 @@ def _words(tracker: Tracker) -> Iterator[str]:
     if tracker.retries:
         yield f"{plural(tracker.retries, 'call')} retried"
     for registry, name, call in tracker.slowed():
-        yield (
-            f"{registry.host} throttled {name} {call.throttles} times, now at {call.rate:.1f} of"
-            f" {call.quota:g}/s"
-        )
+        pace = f", {found}" if (found := pace_of(call)) else ""
+        yield f"{registry.host} throttled {name} {call.throttles} times{pace}"
     if tracker.verified:
         yield f"{tracker.verified} verified"
     if tracker.awaited:

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.text import Text
 
 from asyncpush.cli.fit import Cell, bar, charset, cut, fold, row, shorten
+from asyncpush.cli.heartbeat import pace_of
 from asyncpush.cli.region import Region, Row, reflows
-from asyncpush.engine.events import repository_of
+from asyncpush.engine.events import host_of, repository_of
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import printable
 from asyncpush.telemetry.tracker import ActiveImage, RegistryState, Tracker
@@ -134,8 +135,8 @@ class LiveView:
         for registry, name, call in itertools.islice(tracker.slowed(), most):
             mark = f"#{registry.number} " if several else ""
             text = f"{mark}throttled {name} {call.throttles} times"
-            rate = f"now at {call.rate:.1f} of {call.quota:g}/s"
-            yield row([Cell(Text(text, style="yellow")), Cell(Text(rate, style="yellow"))], columns)
+            pace = Text(pace_of(call), style="yellow")
+            yield row([Cell(Text(text, style="yellow")), Cell(pace)], columns)
         failures = list(tracker.failures.values())
         for result in reversed(failures if tall else failures[-1:]):
             yield self._failure(result, columns)
@@ -272,21 +273,21 @@ class LiveView:
         else:
             doing, style = f"{size(standing.rate)}/s", ""
         percent = 100 * there // total if total else 100
-        figures: list[tuple[Any, int]] = [(Text(f"{percent:>3}%"), 0)]
+        figures = [Text(f"{percent:>3}%")]
         if columns >= 64:
-            figures.insert(0, (self._bar(there, total, 8 if columns < 100 else 24, "green"), 0))
-            figures.append((Text(f"{size(total):>10}"), 0))
+            figures.insert(0, self._bar(there, total, 8 if columns < 100 else 24, "green"))
+            figures.append(Text(f"{size(total):>10}"))
         if columns >= 50:
-            figures.append((Text(f"{doing:>12}", style=style), 0))
-        figures.append((Text(f"{clock(standing.seconds):>7}"), 0))
-        taken = sum(text.cell_len + 2 for text, _ in figures) + 1
+            figures.append(Text(f"{doing:>12}", style=style))
+        figures.append(Text(f"{clock(standing.seconds):>7}"))
+        taken = sum(text.cell_len + 2 for text in figures) + 1
         name = _short(image.reference)
         if marked:
-            name = f"#{self._tracker.registries[image.reference.partition('/')[0]].number} {name}"
+            name = f"#{self._tracker.registries[host_of(image.reference)].number} {name}"
         room = max(8, columns - taken)
         name = shorten(name, room, self._characters.ellipsis)
         cells = [Cell(Text(name + " " * (room - len(name))))]
-        return row([*cells, *(Cell(text, 1) for text, _ in figures)], columns)
+        return row([*cells, *(Cell(text, 1) for text in figures)], columns)
 
 
 def wants_live_view(console: Console) -> bool:
