@@ -37,6 +37,10 @@ class BlobReader(Protocol):
         """
         ...
 
+    def waits(self, offset: int, length: int) -> bool:
+        """Whether it is known that reading these bytes takes waiting for the disk."""
+        ...
+
     def file(self) -> tuple[int, int] | None:
         """The open file that holds the content and the offset where it begins, if there is one."""
         ...
@@ -72,6 +76,19 @@ class _FileReader:
             # Not in memory, or a file system without such reads: the thread's read will tell.
             return False
 
+    def waits(self, offset: int, length: int) -> bool:
+        if _NOWAIT is None:
+            return False
+        # What is read ahead comes in runs, so the ends tell of what is between them.
+        for at in (offset, offset + length - 1):
+            try:
+                os.preadv(self._fd, [bytearray(1)], self._base + at, _NOWAIT)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False  # A file system without such reads.
+        return False
+
     def file(self) -> tuple[int, int] | None:
         return self._fd, self._base
 
@@ -86,6 +103,9 @@ class _MemoryReader:
     def read_into_nowait(self, buffer: memoryview, offset: int) -> bool:
         self.read_into(buffer, offset)
         return True
+
+    def waits(self, offset: int, length: int) -> bool:  # noqa: ARG002 - nothing waits here
+        return False
 
     def file(self) -> tuple[int, int] | None:
         return None

@@ -44,6 +44,12 @@ class Reader:
         buffer[:] = b"?" * len(buffer)  # undefined, says the protocol
         return False
 
+    def waits(self, offset: int, length: int) -> bool:
+        return not self.at_once
+
+    def file(self) -> tuple[int, int] | None:
+        return None
+
 
 def body_of(reader: BlobReader, offset: int, length: int) -> PartBody:
     return PartBody(HEAD, reader, offset, length, anyio.CapacityLimiter(2))

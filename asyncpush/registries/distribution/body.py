@@ -15,7 +15,7 @@ from asyncpush.registries.content import BlobReader
 
 PIECE = 256 * 1024
 """Bytes that are read and sent at a time where the kernel cannot do it alone."""
-_SENDFILE_BYTES = 4 * 1024 * 1024
+_SENDFILE_BYTES = 2 * PIECE
 
 
 class BlobBody(Payload):
@@ -76,15 +76,19 @@ class BlobBody(Payload):
         fd, base = file
         done = 0
         while done < self._length:
-            count = min(_SENDFILE_BYTES, self._length - done)
+            at, count = self._offset + done, min(_SENDFILE_BYTES, self._length - done)
+            if self._blob.waits(at, count):
+                # sendfile would wait for the disk, and the loop and all other uploads with it.
+                buffer = memoryview(bytearray(count))
+                await anyio.to_thread.run_sync(self._blob.read_into, buffer, at)
             try:
-                sent = os.sendfile(own.fileno(), fd, base + self._offset + done, count)
+                sent = os.sendfile(own.fileno(), fd, base + at, count)
             except BlockingIOError:
                 await anyio.wait_writable(own)
                 continue
             if sent == 0:
                 # The file has become shorter; the reader has the words for that.
-                self._blob.read_into(memoryview(bytearray(1)), self._offset + done)
+                self._blob.read_into(memoryview(bytearray(1)), at)
             done += sent
 
     async def _send_pieces(self, writer: AbstractStreamWriter) -> None:
