@@ -200,10 +200,13 @@ def _parse_rest(registry: AnyRegistry, rest: str, text: str) -> Reference:
         except UnsupportedDigestError as exc:
             raise InvalidReferenceError(exc.message, advice=exc.advice, reference=text) from exc
     name, colon, tag = name_and_tag.partition(":")
-    if not 2 <= len(name) <= 256 or not _REPOSITORY.fullmatch(name):
+    # A name of one letter is one by the specification, and too short for ECR.
+    who, least = ("ECR", 2) if isinstance(registry, Registry) else ("a registry", 1)
+    if not least <= len(name) <= 256 or not _REPOSITORY.fullmatch(name):
         raise InvalidReferenceError(
-            f"ECR takes no repository named {name!r}",
-            advice="2 to 256 characters: lower-case letters, digits, and . _ - / between them",
+            f"{who} takes no repository named {name!r}",
+            advice=f"{least} to 256 characters: lower-case letters, digits, and . _ - / between"
+            " them",
             reference=text,
         )
     if colon and not is_tag(tag):

@@ -58,6 +58,14 @@ def test_every_arn_leads_to_its_registry(
         assert by_arn.repository == by_host
 
 
+def test_a_repository_of_one_letter_is_one_everywhere_but_in_ecr() -> None:
+    assert parse_reference("docker://127.0.0.1:5000/a:v1").repository.name == "a"
+    with pytest.raises(InvalidReferenceError, match="a registry takes no repository named 'A'"):
+        parse_reference("docker://127.0.0.1:5000/A")
+    with pytest.raises(InvalidReferenceError, match="ECR takes no repository named 'a'"):
+        parse_reference(f"{HOSTS[0][0]}/a")
+
+
 COMPONENTS = st.from_regex(r"[a-z0-9]+(?:(?:\.|_|__|-{1,3})[a-z0-9]+){0,2}", fullmatch=True)
 REFERENCES = st.builds(
     Reference,
