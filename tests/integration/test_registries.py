@@ -90,6 +90,23 @@ async def test_missing_repositories_are_created_when_asked_for(tmp_path: Path) -
     assert sum(isinstance(event, RepositoryCreated) for event in events) == 6
 
 
+@pytest.mark.parametrize("transport", ["native", "hybrid"])
+async def test_a_preview_creates_no_repository_also_where_a_push_would(
+    tmp_path: Path, transport: str
+) -> None:
+    layouts = write_layouts(tmp_path / "layouts", 2, 3)
+    async with serving(tmp_path / "store", []) as server:
+        options = options_for(server, create=RepositorySettings(), transport=transport)
+        async with Pusher(options) as pusher:
+            preview = await pusher.preview(items_for(layouts))
+            assert not any(image.error for image in preview.images)
+            assert all(sums.missing == sums.blobs for sums in preview.registries.values())
+            assert server.calls.counters.calls["CreateRepository"] == 0
+            report = await pusher.push(items_for(layouts))
+        assert report.ok, [image.error for image in report.failed]
+        assert server.calls.counters.calls["CreateRepository"] == 6
+
+
 async def test_without_being_asked_no_repository_is_created(tmp_path: Path) -> None:
     layouts = write_layouts(tmp_path / "layouts", 1, 1)
     async with serving(tmp_path / "store", []) as server:

@@ -189,6 +189,17 @@ async def test_a_layer_that_is_compressed_on_the_way_goes_on_in_its_middle(
         )
 
 
+async def test_a_journal_is_good_for_another_transport(
+    tmp_path: Path, layout: Path, transport: str
+) -> None:
+    async with serving(tmp_path) as server:
+        await Push(server, layout, tmp_path, transport).kill_in_the_middle(30 * MIB)
+        other = "native" if transport == "distribution" else "distribution"
+        await Push(server, layout, tmp_path, other).finish()
+        tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
+        assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}
+
+
 async def test_another_jobs_journal_is_refused_before_anything_is_sent(
     tmp_path: Path, layout: Path, transport: str
 ) -> None:

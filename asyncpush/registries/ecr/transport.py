@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from asyncpush.registries.ecr.session import open_client
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
+# botocore's ecr model: UploadId.pattern.
+_UPLOAD_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # No layer is so large (quota: 52,000 MiB), so no part can begin there.
 _NO_LAYERS_BYTE = 2**40
 _NO_LAYER = ("LayersNotFoundException", "LayerInaccessibleException")
@@ -110,6 +113,8 @@ class EcrTransport:
 
         No call of ECR asks for that, but a part that cannot follow is refused with it.
         """
+        if not _UPLOAD_ID.fullmatch(session.id):
+            raise UploadNotFoundError("the upload session is one of another API")
         try:
             with self._translating("UploadLayerPart", repository):
                 await self._client.upload_layer_part(
