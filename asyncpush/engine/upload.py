@@ -23,8 +23,8 @@ from asyncpush.plan.reference import Repository
 from asyncpush.registries.base import PartReceipt, UploadSession
 from asyncpush.registries.content import BlobReader, open_blob
 
-# A session that is lost, or a registry that keeps naming another offset, is a fault once or twice;
-# more often than this it is the registry's settled opinion.
+# A session that is lost, or a registry that keeps going back to another offset, is a fault once or
+# twice; more often than this it is the registry's settled opinion.
 _MAX_SESSIONS = 4
 _MAX_CORRECTIONS = 8
 
@@ -136,13 +136,15 @@ class BlobUpload:
                 )
                 last, session = receipt.last, receipt.session
             except PartOutOfOrderError as exc:
-                corrections += 1
-                if exc.last_valid_byte is None or corrections > _MAX_CORRECTIONS:
+                if exc.last_valid_byte is None:
                     raise
                 # The registry says what it has; the next byte is the one behind that. It has more
-                # than we know when the answer to a part was lost.
+                # than we know when the answer to a part was lost, or a part broke off.
                 last = exc.last_valid_byte
                 if last < offset:
+                    corrections += 1
+                    if corrections > _MAX_CORRECTIONS:
+                        raise
                     offset = last + 1
                     continue
             if last < offset:

@@ -75,11 +75,11 @@ async def serving(
         yield server
 
 
-def start_push(layout: Path, address: str, state: Path) -> subprocess.Popen[str]:
+def start_push(layout: Path, address: str, state: Path, *options: str) -> subprocess.Popen[str]:
     env = environment(None, "") | {"XDG_STATE_HOME": str(state), "DOCKER_CONFIG": "/nonexistent"}
     target = f"docker://{address}/{REPOSITORY}"
     return subprocess.Popen(
-        [sys.executable, "-m", "asyncpush", "push", str(layout), target, "-v"],
+        [sys.executable, "-m", "asyncpush", "push", str(layout), target, "-v", *options],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -146,6 +146,21 @@ async def test_chunk_that_breaks_off_goes_on_behind_the_last_byte(
         errors = server.calls.counters.errors
         assert errors["v2.PatchUpload", "ConnectionDropped"] == 2
         assert errors["v2.PatchUpload", "BLOB_UPLOAD_INVALID"] == 2
+
+
+async def test_chunks_may_break_off_as_often_as_they_like_while_bytes_arrive(
+    tmp_path: Path, layout: Path
+) -> None:
+    def cut_often(call: CallInfo) -> Fault | None:
+        # Every second one is the question what has arrived of the one before.
+        cut = call.action == "v2.PatchUpload" and call.number % 2 and call.number < 40
+        return Fault(drop="during") if cut else None
+
+    async with serving(tmp_path / "store", cut_often) as server:
+        address = server.url.removeprefix("http://")
+        await finish(start_push(layout, address, tmp_path / "state", "--part-size", "20"))
+        await assert_whole_and_nothing_came_twice(server, layout)
+        assert server.calls.counters.errors["v2.PatchUpload", "ConnectionDropped"] > 8
 
 
 def test_killed_push_to_docker_registry_is_completed(tmp_path: Path, layout: Path) -> None:
