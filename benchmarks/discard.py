@@ -1,20 +1,27 @@
 """A server that answers ECR's upload calls and throws everything away, to measure clients against.
 
-It reads only what it must to frame a request, so that it is not what a benchmark measures.
-Run as a program it prints its port and serves until its standard input closes.
+It answers both APIs, and reads only what it must to frame a request, so that it is not what a
+benchmark measures. Run as a program it prints its port and serves until its standard input closes;
+given a certificate and its key, it serves under TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import ssl
 import sys
 import uuid
 
 import uvloop
 
 PART_SIZE = 10 * 1024 * 1024
+TOKEN = {
+    "authorizationToken": base64.b64encode(b"AWS:secret").decode(),
+    "expiresAt": 4_102_444_800,
+}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TARGET = re.compile(rb"\r\nx-amz-target: *[^.\r]*\.(\w+)", re.IGNORECASE)
 _LAST_BYTE = re.compile(rb'"partLastByte": *(\d+)')
@@ -53,11 +60,24 @@ class Discard(asyncio.BufferedProtocol):
             self._answer()
 
     def _answer(self) -> None:
+        method, path, _ = self._head.split(b" ", 2)
+        if path.startswith(b"/v2/"):
+            self._answer_distribution(method.decode(), path.decode())
+        else:
+            self._answer_native()
+        self._head = b""
+
+    def _answer_distribution(self, method: str, path: str) -> None:
+        status = {"HEAD": 404, "POST": 202, "PATCH": 202, "PUT": 201}.get(method, 200)
+        session = f"/v2/any/blobs/uploads/{uuid.uuid4()}" if method == "POST" else path
+        self._write(status, f"Location: {session}\r\n" if status == 202 else "", b"")
+
+    def _answer_native(self) -> None:
         target = _TARGET.search(self._head)
         call = target[1].decode() if target else ""
         answer: dict[str, object] = {}
         if call == "GetAuthorizationToken":
-            answer = {"authorizationData": []}
+            answer = {"authorizationData": [TOKEN]}
         elif call == "BatchCheckLayerAvailability":
             answer = {"layers": [], "failures": []}
         elif call == "InitiateLayerUpload":
@@ -71,18 +91,20 @@ class Discard(asyncio.BufferedProtocol):
         elif call == "PutImage":
             answer = {"image": {}}
         body = json.dumps(answer).encode()
-        self._transport.write(  # type: ignore[attr-defined]
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: "
-            + str(len(body)).encode()
-            + b"\r\n\r\n"
-            + body
-        )
-        self._head = b""
+        self._write(200, "Content-Type: application/x-amz-json-1.1\r\n", body)
+
+    def _write(self, status: int, headers: str, body: bytes) -> None:
+        head = f"HTTP/1.1 {status} Any\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+        self._transport.write(head.encode() + body)  # type: ignore[attr-defined]
 
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Discard, "127.0.0.1", 0)
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*sys.argv[1:])
+    server = await loop.create_server(Discard, "127.0.0.1", 0, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -21,8 +21,8 @@ from asyncpush.registries.ecr.transport import EcrTransport
 class HybridTransport(EcrTransport):
     """ECR's own API, and its other one for the one thing that it alone can do.
 
-    :param mounts: OCI distribution to the same registry.
-    :param mounting: what the registry mounts.
+    :param other: OCI distribution to the same registry.
+    :param advice: whether refused mounts are worth a word.
     """
 
     def __init__(
@@ -30,16 +30,17 @@ class HybridTransport(EcrTransport):
         client: Any,
         registry: Registry,
         hashing: anyio.CapacityLimiter,
-        mounts: DistributionTransport,
-        mounting: Mounting,
+        other: DistributionTransport,
+        *,
+        advice: bool = True,
     ) -> None:
         super().__init__(client, registry, hashing)
-        self.mounting = mounting
-        self._mounts = mounts
+        self.mounting = MOUNTING if advice else Mounting(MOUNTING.referenced)
+        self._other = other
 
     async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        answer = await self._mounts.mount(repository, digest, source)
+        answer = await self._other.mount(repository, digest, source)
         # The session that comes with a refusal is one of the other API.
         return MountAnswer(answer.mounted)
 
@@ -52,18 +53,24 @@ async def open_hybrid(
     connections: int,
     hashing: anyio.CapacityLimiter,
     user_agent: str,
-    advice: bool = True,
 ) -> AsyncIterator[HybridTransport]:
     """Open both APIs of one registry.
 
     :param connections: the most connections to keep open to each.
     :param hashing: limits the threads that hash parts.
     :param user_agent: text to add to the User-Agent header.
-    :param advice: whether refused mounts are worth a word.
     """
-    mounting = MOUNTING if advice else Mounting(MOUNTING.referenced)
+    async with open_both(registry, aws, connections, user_agent) as (client, other):
+        yield HybridTransport(client, registry, hashing, other)
+
+
+@contextlib.asynccontextmanager
+async def open_both(
+    registry: Registry, aws: AwsOptions, connections: int, user_agent: str
+) -> AsyncIterator[tuple[Any, DistributionTransport]]:
+    """A client of ECR's own API, and OCI distribution with its tokens."""
     async with (
         open_client(registry, aws, connections, user_agent) as client,
-        open_beside(client, registry, aws, connections=connections, user_agent=user_agent) as api,
+        open_beside(client, registry, aws, connections=connections, user_agent=user_agent) as other,
     ):
-        yield HybridTransport(client, registry, hashing, api, mounting)
+        yield client, other

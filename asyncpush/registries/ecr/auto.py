@@ -1,0 +1,158 @@
+"""Both APIs of ECR, each for what it does at less cost, as long as the other one is open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+
+from asyncpush.errors import (
+    AccessDeniedError,
+    AsyncpushError,
+    BlobExistsError,
+    BlobRejectedError,
+    ContentError,
+    PartOutOfOrderError,
+    RepositoryNotFoundError,
+    ThrottledError,
+    TransientError,
+    UploadNotFoundError,
+)
+from asyncpush.oci.digest import Digest
+from asyncpush.plan.reference import Registry
+from asyncpush.registries.base import MountAnswer, PartReceipt, UploadSession
+from asyncpush.registries.content import BlobReader
+from asyncpush.registries.distribution.transport import DistributionTransport
+from asyncpush.registries.ecr.hybrid import HybridTransport, open_both
+from asyncpush.registries.ecr.options import AwsOptions
+
+# What both APIs would answer alike, so that it says nothing of this one.
+_ALIKE = (
+    AccessDeniedError,
+    BlobExistsError,
+    BlobRejectedError,
+    ContentError,
+    PartOutOfOrderError,
+    RepositoryNotFoundError,
+    ThrottledError,
+    UploadNotFoundError,
+)
+# A connection may break; one that breaks so often under the same bytes leads to an API that is
+# closed. It is less often than the engine tries, so that the other API gets its chance.
+_ENOUGH = 6
+
+
+class AutoTransport(HybridTransport):
+    """Blobs as raw bytes over OCI distribution, and all else over ECR's own API.
+
+    Raw bytes are a quarter less than base64 and are not hashed for a signature. Whatever goes wrong
+    with them that ECR's own API would not answer as well lets all further blobs go by that one; a
+    blob on its way then begins again.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        registry: Registry,
+        hashing: anyio.CapacityLimiter,
+        other: DistributionTransport,
+    ) -> None:
+        super().__init__(client, registry, hashing, other, advice=False)
+        self.part_memory = max(self.part_memory, other.part_memory)
+        self._open = True
+        self._lost: Counter[str] = Counter()
+
+    async def authorize(self) -> None:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        await super().authorize()
+        try:
+            await self._other.authorize()
+        except AsyncpushError:
+            # Such as in a network from which ECR's own API alone can be reached.
+            self._open = False
+
+    async def start_upload(self, repository: str) -> UploadSession:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        if self._open:
+            try:
+                return await self._other.start_upload(repository)
+            except _ALIKE:
+                raise
+            except AsyncpushError:
+                self._open = False
+        return await super().start_upload(repository)
+
+    async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        answer = await self._other.mount(repository, digest, source)
+        return answer if self._open else MountAnswer(answer.mounted)
+
+    async def last_received(self, repository: str, session: UploadSession) -> int:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        if not _is_address(session):
+            return await super().last_received(repository, session)
+        if not self._open:
+            raise UploadNotFoundError("the upload session is one of the API that is closed")
+        return await self._other.last_received(repository, session)
+
+    async def upload_part(
+        self,
+        repository: str,
+        session: UploadSession,
+        blob: BlobReader,
+        offset: int,
+        length: int,
+        final: Digest | None,
+    ) -> PartReceipt:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        part = (blob, offset, length, final)
+        if not _is_address(session):
+            return await super().upload_part(repository, session, *part)
+        try:
+            receipt = await self._other.upload_part(repository, session, *part)
+        except _ALIKE:
+            raise
+        except AsyncpushError as exc:
+            self._lost[session.id] += 1
+            if isinstance(exc, TransientError) and self._lost[session.id] < _ENOUGH:
+                raise
+            self._open = False
+            raise UploadNotFoundError(f"the blob begins again: {exc.message}") from exc
+        self._lost.pop(session.id, None)
+        return receipt
+
+    async def complete_upload(
+        self, repository: str, session: UploadSession, digest: Digest
+    ) -> None:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        if _is_address(session):
+            await self._other.complete_upload(repository, session, digest)
+        else:
+            await super().complete_upload(repository, session, digest)
+
+
+def _is_address(session: UploadSession) -> bool:
+    """Whether a session is one of OCI distribution."""
+    return "://" in session.id
+
+
+@contextlib.asynccontextmanager
+async def open_auto(
+    registry: Registry,
+    aws: AwsOptions,
+    *,
+    connections: int,
+    hashing: anyio.CapacityLimiter,
+    user_agent: str,
+) -> AsyncIterator[AutoTransport]:
+    """Open both APIs of one registry.
+
+    :param connections: the most connections to keep open to each.
+    :param hashing: limits the threads that hash parts.
+    :param user_agent: text to add to the User-Agent header.
+    """
+    async with open_both(registry, aws, connections, user_agent) as (client, other):
+        yield AutoTransport(client, registry, hashing, other)

@@ -1,0 +1,153 @@
+"""Transport auto: raw bytes over OCI distribution while that goes well, else ECR's own API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from support import ACCOUNT, HOST, KEY_ID, PUSH_ACTIONS, REGION, SECRET, environment
+from transports import parts
+
+from asyncpush import AwsOptions, Pusher, PushItem, PushOptions, PushReport
+from asyncpush.localregistry import (
+    CallInfo,
+    Fault,
+    Key,
+    LocalRegistry,
+    LocalRegistryOptions,
+    RunningRegistry,
+)
+from asyncpush.oci import mediatypes
+from asyncpush.oci.layout import Layout
+from asyncpush.oci.writer import LayoutWriter
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+REPOSITORY = "auto/app"
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": [f"ecr:{name}" for name in sorted(PUSH_ACTIONS)],
+            "Resource": "*",
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images that share a layer of 70 MiB, which takes two chunks."""
+    writer = LayoutWriter(tmp_path_factory.mktemp("auto") / "layout")
+    shared = writer.blob(os.urandom(70 * MIB), mediatypes.OCI_LAYER)
+    for name in ("v1", "v2"):
+        own = writer.blob(f"layer of {name}".encode(), mediatypes.OCI_LAYER)
+        writer.entry(writer.image([shared, own]), name)
+    return writer.close()
+
+
+@asynccontextmanager
+async def serving(
+    store: Path, faults: Callable[[CallInfo], Fault | None] | None = None
+) -> AsyncIterator[RunningRegistry]:
+    """A registry whose key may do the six things that a push does."""
+    key = Key(KEY_ID, SECRET, ACCOUNT, policy=POLICY)
+    async with LocalRegistry(store, [key], LocalRegistryOptions(faults=faults)).run() as server:
+        await server.ensure_repository(ACCOUNT, REGION, REPOSITORY)
+        yield server
+
+
+async def push(server: RunningRegistry, layout: Path) -> PushReport:
+    aws = AwsOptions(access_key_id=KEY_ID, secret_access_key=SECRET, endpoint_url=server.url)
+    async with Pusher(PushOptions(aws=aws, transport="auto", retry_base=0.01)) as pusher:
+        return await pusher.push([PushItem(layout, f"{HOST}/{REPOSITORY}")])
+
+
+async def assert_complete(server: RunningRegistry, layout: Path) -> None:
+    tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
+    assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}
+    assert server.calls.counters.layer_bytes_duplicate == 0
+
+
+async def test_blobs_go_raw_and_all_else_by_ecrs_own_api(tmp_path: Path, layout: Path) -> None:
+    async with serving(tmp_path) as server:
+        report = await push(server, layout)
+        assert report.ok, [str(image.error) for image in report.failed]
+        await assert_complete(server, layout)
+        calls = server.calls.counters.calls
+        assert set(calls) == {
+            *("GetAuthorizationToken", "BatchCheckLayerAvailability", "PutImage"),
+            *("v2.Ping", "v2.StartUpload", "v2.PatchUpload", "v2.PutUpload"),
+        }
+        assert calls["v2.PutUpload"] == 5
+        assert server.calls.counters.layer_bytes_received == report.bytes_sent
+
+
+def closed(call: CallInfo) -> Fault | None:
+    """Nothing answers under /v2/."""
+    return Fault(drop="before") if call.action.startswith("v2.") else None
+
+
+def breaking(call: CallInfo) -> Fault | None:
+    """Every chunk is lost, and its connection with it."""
+    lost = call.action in ("v2.PatchUpload", "v2.PutUpload")
+    return Fault(drop="before") if lost else None
+
+
+def refusing(call: CallInfo) -> Fault | None:
+    """Uploads under /v2/ are answered with an error of their own."""
+    return Fault(code="SIZE_ODD", status=400) if call.action == "v2.PutUpload" else None
+
+
+def failing(call: CallInfo) -> Fault | None:
+    """No upload can be opened under /v2/."""
+    return Fault(code="ServerException", status=500) if call.action == "v2.StartUpload" else None
+
+
+@pytest.mark.parametrize("fault", [closed, breaking, refusing, failing])
+async def test_what_cannot_go_raw_goes_by_ecrs_own_api(
+    tmp_path: Path, layout: Path, fault: Callable[[CallInfo], Fault | None]
+) -> None:
+    async with serving(tmp_path, fault) as server:
+        report = await push(server, layout)
+        assert report.ok, [str(image.error) for image in report.failed]
+        await assert_complete(server, layout)
+        assert server.calls.counters.calls["CompleteLayerUpload"] == 5
+
+
+async def test_a_killed_push_goes_on_in_the_middle_of_its_layer(
+    tmp_path: Path, layout: Path
+) -> None:
+    def slowly(call: CallInfo) -> Fault | None:
+        return Fault(delay=0.3) if call.action == "v2.PutUpload" else None
+
+    async with serving(tmp_path / "store", slowly) as server:
+        env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
+        command = [sys.executable, "-m", "asyncpush", "push", str(layout), f"{HOST}/{REPOSITORY}"]
+        command += ["--transport", "auto", "-v"]
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        with anyio.fail_after(60):
+            while server.calls.counters.layer_bytes_acknowledged < 64 * MIB:
+                await anyio.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.communicate)
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        _, err = await anyio.to_thread.run_sync(process.communicate)
+        assert process.returncode == 0, err
+        assert "resumed sha256:" in err
+        await assert_complete(server, layout)
+        acknowledged: defaultdict[str, int] = defaultdict(int)
+        for call in parts(server.calls):
+            acknowledged[str(call.upload_id)] += call.acknowledged_bytes
+        assert max(acknowledged.values()) == 70 * MIB
