@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from blocks import LANGUAGES, ROOT, Block, blocks_of, pages, without_blocks
+from support import require_program
 from world import World, world
 
 from asyncpush.job.load import load_job
@@ -30,6 +31,8 @@ SECONDS = 120
 PAGES = [
     page for page in pages() if any(b.language != "text" and not b.excuse for b in blocks_of(page))
 ]
+PROGRAMS = re.compile(r"(?:^|[|(;&])\s*(aws|skopeo|timeout)\b", re.MULTILINE)
+"""What pages use of other programs; a page is skipped where one is missing, and fails in CI."""
 JOB = next(b.text for b in blocks_of(ROOT / "README.md") if b.file == "job.yaml")
 SETTINGS = {"build": "42"}
 
@@ -77,6 +80,10 @@ def runs(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page_does_what_it_says(page: Path, runs: dict[Path, Future[None]]) -> None:
+    for block in blocks_of(page):
+        if block.language == "sh" and not block.excuse:
+            for program in PROGRAMS.findall(block.text):
+                require_program(program)
     runs[page].result()
 
 
