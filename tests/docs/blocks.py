@@ -19,7 +19,7 @@ LANGUAGES = {"sh", "python", "yaml", "json", "text"}
 
 _FENCE = re.compile(r"^([ \t]*)```([^\n`]*)\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!-- (not run|file|new shell|demo|test)(?:: ([^\n]+))? -->\s*\Z")
-_ELSEWHERE = {"demo": "a newcomer's line, run by test_newcomer", "test": "what CI runs"}
+_ELSEWHERE = {"demo": "a newcomer's line, which CI runs in a fresh clone", "test": "what CI runs"}
 
 
 @dataclass(frozen=True, slots=True)

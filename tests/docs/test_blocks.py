@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from blocks import LANGUAGES, ROOT, Block, blocks_of, pages, without_blocks
+from chosen import asked_for
 from support import require_program
 from world import World, world
 
@@ -66,15 +67,10 @@ def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Path, Future[None]]]:
     """The pages that were asked for, as many at once as there are processors."""
-    chosen = {
-        item.callspec.params["page"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.function is test_page_does_what_it_says
-    }
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {
             page: pool.submit(run_page, page, tmp_path_factory.mktemp(page.stem))
-            for page in sorted(chosen)
+            for page in asked_for(request.session, test_page_does_what_it_says, "page")
         }
 
 

@@ -8,13 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from blocks import ROOT
+from chosen import asked_for
 from support import require_program
 from world import ACCOUNTS, REGIONS, WEB_IDENTITY, World, world, write_layout
 
@@ -23,14 +24,6 @@ SERVICES = ("accounts", "billing", "web")
 TAG = "v2.1.0"
 NOT_RUN = re.compile(r"^(?:pip install|for service in services|docker) ?")
 """What a pipeline's runner does and this test does not: install from afar, build with Docker."""
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        shutil.rmtree(made.folder)
-        made.folder.mkdir()
-        yield made
 
 
 def services(reader: World, *names: str) -> None:
@@ -68,7 +61,7 @@ def tags(reader: World, *names: str) -> dict[str, dict[str, str]]:
     }
 
 
-def test_github_actions(reader: World) -> None:
+def github_actions(reader: World) -> None:
     services(reader, *SERVICES)
     workflow = yaml.safe_load((EXAMPLES / "github-actions" / "release.yml").read_text())
     steps = [step for step in workflow["jobs"]["release"]["steps"] if "run" in step]
@@ -85,7 +78,7 @@ def test_github_actions(reader: World) -> None:
     assert workflow["permissions"]["id-token"] == "write"
 
 
-def test_gitlab_ci_with_the_pipelines_own_token(reader: World) -> None:
+def gitlab_ci_with_the_pipelines_own_token(reader: World) -> None:
     services(reader, *SERVICES)
     job = yaml.safe_load((EXAMPLES / "gitlab-ci" / "gitlab-ci.yml").read_text())["push"]
     script = [line for line in job["before_script"] + job["script"] if not NOT_RUN.match(line)]
@@ -107,7 +100,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return re.sub(r"\$(\w+)", lambda found: variables[found[1]], text)
 
 
-def test_monorepo_release_moves_all_tags_or_none(reader: World) -> None:
+def monorepo_release_moves_all_tags_or_none(reader: World) -> None:
     services(reader, "accounts", "web")
     script = str(EXAMPLES / "monorepo" / "release.sh")
 
@@ -126,7 +119,7 @@ def test_monorepo_release_moves_all_tags_or_none(reader: World) -> None:
     assert "team/billing" in done.stdout
 
 
-def test_migration_by_two_machines(reader: World) -> None:
+def migration_by_two_machines(reader: World) -> None:
     for name in ("job.yaml", "migrate.sh"):
         shutil.copy(EXAMPLES / "migration" / name, reader.folder)
     dump = reader.folder / "dump"
@@ -155,12 +148,13 @@ def test_migration_by_two_machines(reader: World) -> None:
     assert json.loads((reader.folder / "report-1.json").read_text())["outcome"] == "nothing-to-do"
 
 
-def test_pytest_example(tmp_path: Path) -> None:
-    shutil.copytree(EXAMPLES / "pytest", tmp_path / "project", ignore=_leftovers)
+def release_script_is_tested(reader: World) -> None:
+    project = reader.folder / "project"
+    shutil.copytree(EXAMPLES / "pytest", project, ignore=_leftovers)
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
-        cwd=tmp_path / "project",
+        cwd=project,
         env={k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))},
         capture_output=True,
         text=True,
@@ -175,12 +169,44 @@ def _leftovers(_folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name.startswith((".", "__"))}
 
 
-def test_every_example_is_named_in_the_list_and_has_a_test() -> None:
+EVERY_EXAMPLE: dict[str, Callable[[World], None]] = {
+    "github-actions": github_actions,
+    "gitlab-ci": gitlab_ci_with_the_pipelines_own_token,
+    "migration": migration_by_two_machines,
+    "monorepo": monorepo_release_moves_all_tags_or_none,
+    "pytest": release_script_is_tested,
+}
+
+
+def run_example(work: Callable[[World], None], folder: Path) -> None:
+    with world(folder) as reader:
+        shutil.rmtree(reader.folder)
+        reader.folder.mkdir()
+        work(reader)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """The examples that were asked for, as many at once as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            name: pool.submit(run_example, EVERY_EXAMPLE[name], tmp_path_factory.mktemp(name))
+            for name in asked_for(request.session, test_example_does_what_it_says, "name")
+        }
+
+
+@pytest.mark.parametrize("name", EVERY_EXAMPLE)
+def test_example_does_what_it_says(name: str, runs: dict[str, Future[None]]) -> None:
+    if name == "migration":
+        require_program("skopeo")
+    runs[name].result()
+
+
+def test_every_example_is_tried_and_in_the_list() -> None:
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     text = (EXAMPLES / "README.md").read_text()
-    tests: dict[str, Any] = globals()
 
-    assert {name for name in folders if f"[{name}]" not in text} == set()
-    assert all(
-        any(test.startswith(f"test_{name.replace('-', '_')}") for test in tests) for name in folders
-    )
+    assert folders == EVERY_EXAMPLE.keys()
+    assert [name for name in folders if f"[{name}]" not in text] == []
