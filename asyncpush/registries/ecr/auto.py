@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -23,11 +21,11 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
-from asyncpush.registries.base import MountAnswer, PartReceipt, UploadSession
+from asyncpush.registries.base import MountAnswer, Mounting, PartReceipt, UploadSession
 from asyncpush.registries.content import BlobReader
 from asyncpush.registries.distribution.transport import DistributionTransport
-from asyncpush.registries.ecr.hybrid import HybridTransport, open_both
-from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.hybrid import HybridTransport
+from asyncpush.registries.ecr.token import MOUNTING
 
 # What both APIs would answer alike, so that it says nothing of this one.
 _ALIKE = (
@@ -60,7 +58,9 @@ class AutoTransport(HybridTransport):
         hashing: anyio.CapacityLimiter,
         other: DistributionTransport,
     ) -> None:
-        super().__init__(client, registry, hashing, other, advice=False)
+        super().__init__(client, registry, hashing, other)
+        # Who leaves the choice to us need not hear of a registry that mounts nothing.
+        self.mounting = Mounting(MOUNTING.referenced)
         self.part_memory = max(self.part_memory, other.part_memory)
         self._open = True
         self._lost: Counter[str] = Counter()
@@ -137,22 +137,3 @@ class AutoTransport(HybridTransport):
 def _is_address(session: UploadSession) -> bool:
     """Whether a session is one of OCI distribution."""
     return "://" in session.id
-
-
-@contextlib.asynccontextmanager
-async def open_auto(
-    registry: Registry,
-    aws: AwsOptions,
-    *,
-    connections: int,
-    hashing: anyio.CapacityLimiter,
-    user_agent: str,
-) -> AsyncIterator[AutoTransport]:
-    """Open both APIs of one registry.
-
-    :param connections: the most connections to keep open to each.
-    :param hashing: limits the threads that hash parts.
-    :param user_agent: text to add to the User-Agent header.
-    """
-    async with open_both(registry, aws, connections, user_agent) as (client, other):
-        yield AutoTransport(client, registry, hashing, other)

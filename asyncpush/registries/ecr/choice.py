@@ -8,13 +8,11 @@ import anyio
 
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import Transport
-from asyncpush.registries.ecr.auto import open_auto
-from asyncpush.registries.ecr.hybrid import open_hybrid
+from asyncpush.registries.ecr.auto import AutoTransport
+from asyncpush.registries.ecr.hybrid import HybridTransport, open_hybrid
 from asyncpush.registries.ecr.options import AwsOptions, TransportName
 from asyncpush.registries.ecr.token import open_by_token
 from asyncpush.registries.ecr.transport import open_transport
-
-_OPEN = {"native": open_transport, "hybrid": open_hybrid, "auto": open_auto}
 
 
 def open_ecr(
@@ -34,6 +32,11 @@ def open_ecr(
     """
     if transport == "distribution":
         return open_by_token(registry, aws, connections=connections, user_agent=user_agent)
-    return _OPEN[transport](
-        registry, aws, connections=connections, hashing=hashing, user_agent=user_agent
+    if transport == "native":
+        return open_transport(
+            registry, aws, connections=connections, hashing=hashing, user_agent=user_agent
+        )
+    kind = AutoTransport if transport == "auto" else HybridTransport
+    return open_hybrid(
+        registry, aws, kind, connections=connections, hashing=hashing, user_agent=user_agent
     )

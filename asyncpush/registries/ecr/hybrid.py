@@ -10,7 +10,7 @@ import anyio
 
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Registry
-from asyncpush.registries.base import MountAnswer, Mounting
+from asyncpush.registries.base import MountAnswer
 from asyncpush.registries.distribution.transport import DistributionTransport
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import open_client
@@ -22,7 +22,6 @@ class HybridTransport(EcrTransport):
     """ECR's own API, and its other one for the one thing that it alone can do.
 
     :param other: OCI distribution to the same registry.
-    :param advice: whether refused mounts are worth a word.
     """
 
     def __init__(
@@ -31,11 +30,9 @@ class HybridTransport(EcrTransport):
         registry: Registry,
         hashing: anyio.CapacityLimiter,
         other: DistributionTransport,
-        *,
-        advice: bool = True,
     ) -> None:
         super().__init__(client, registry, hashing)
-        self.mounting = MOUNTING if advice else Mounting(MOUNTING.referenced)
+        self.mounting = MOUNTING
         self._other = other
 
     async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
@@ -49,6 +46,7 @@ class HybridTransport(EcrTransport):
 async def open_hybrid(
     registry: Registry,
     aws: AwsOptions,
+    kind: type[HybridTransport] = HybridTransport,
     *,
     connections: int,
     hashing: anyio.CapacityLimiter,
@@ -56,21 +54,13 @@ async def open_hybrid(
 ) -> AsyncIterator[HybridTransport]:
     """Open both APIs of one registry.
 
+    :param kind: what is done by which of them.
     :param connections: the most connections to keep open to each.
     :param hashing: limits the threads that hash parts.
     :param user_agent: text to add to the User-Agent header.
     """
-    async with open_both(registry, aws, connections, user_agent) as (client, other):
-        yield HybridTransport(client, registry, hashing, other)
-
-
-@contextlib.asynccontextmanager
-async def open_both(
-    registry: Registry, aws: AwsOptions, connections: int, user_agent: str
-) -> AsyncIterator[tuple[Any, DistributionTransport]]:
-    """A client of ECR's own API, and OCI distribution with its tokens."""
     async with (
         open_client(registry, aws, connections, user_agent) as client,
         open_beside(client, registry, aws, connections=connections, user_agent=user_agent) as other,
     ):
-        yield client, other
+        yield kind(client, registry, hashing, other)
