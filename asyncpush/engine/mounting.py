@@ -21,9 +21,9 @@ NOT_MOUNTED = MountAnswer(mounted=False)
 
 @dataclass(slots=True)
 class _Supply:
-    """Repositories from which a blob can be mounted, and those from which it soon can be."""
+    """From whom a blob can be mounted: one repository of each kin, and those that soon have it."""
 
-    ready: dict[Repository, None] = field(default_factory=dict)
+    ready: dict[Repository, Repository] = field(default_factory=dict)
     coming: dict[Repository, None] = field(default_factory=dict)
 
 
@@ -105,7 +105,7 @@ class Mounts:
         """A repository that a blob can be mounted from now, maybe after a wait; None for none."""
         supply = self._supplies[digest]
         while True:
-            for source in supply.ready:
+            for source in supply.ready.values():
                 if self._refusals.allows(source, repository):
                     return source
             leader = self._leader(repository, digest)
@@ -206,8 +206,8 @@ class Mounts:
     def _ready(self, repository: Repository, digests: Iterable[Digest]) -> None:
         for digest in digests:
             supply = self._supplies.get(digest)
-            if supply is not None and repository not in supply.ready:
-                supply.ready[repository] = None
+            if supply is not None:
+                supply.ready.setdefault(self._refusals.kin_of(repository), repository)
                 supply.coming.pop(repository, None)
                 self._wake(self._turn(repository, digest))
 

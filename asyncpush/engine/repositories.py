@@ -54,9 +54,9 @@ class Repositories:
         """
         try:
             context = await self._connections.get(registry)
+            sharing = await self._share(context, registry)
         except AsyncpushError:
             return images  # Each of them will tell.
-        sharing = await self._share(context, registry)
         if sharing is None or context.transport.mounting is None:
             return images
         mounts = Mounts(sharing, context.transport.mounting, context, self._left)

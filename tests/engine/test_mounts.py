@@ -356,7 +356,7 @@ BLOBS = st.dictionaries(
     st.booleans(),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_push_ends_and_what_did_not_fail_is_there(
     images: list[tuple[str, set[str]]],
     there: set[tuple[str, str]],

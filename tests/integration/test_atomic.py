@@ -24,7 +24,7 @@ from asyncpush.localregistry import CallInfo, Fault, RunningRegistry
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["native", "distribution", "hybrid"])
+@pytest.fixture(params=["native", "distribution"])
 def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -51,6 +51,7 @@ def layouts(tmp_path: Path) -> list[Path]:
     return write_layouts(tmp_path / "layouts", 4, 3)
 
 
+@pytest.mark.parametrize("transport", ["native", "distribution", "hybrid"])
 async def test_a_failure_at_the_end_of_phase_one_moves_no_tag_anywhere(
     tmp_path: Path, layouts: list[Path], transport: str
 ) -> None:
