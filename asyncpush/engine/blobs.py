@@ -47,6 +47,7 @@ class RepositoryBlobs:
         self._journal = journal
         self._availability = Availability(ask)
         self._done: Once[Digest, _Way] = Once()
+        self._lost: set[Digest] = set()
         self.mounts: Mounts | None = None
         """Where blobs can be mounted from; None where nothing is shared."""
 
@@ -62,8 +63,9 @@ class RepositoryBlobs:
         """Those of these blobs that the repository is known to lack, with their bytes."""
         return {d: self._blobs[d].size for d in digests if self._availability.lacks(d)}
 
-    def forget(self, digests: Collection[Digest]) -> None:
-        """Let these blobs be asked about again, and brought again if they are gone."""
+    def mend(self, digests: Collection[Digest]) -> None:
+        """Let these blobs be asked about again, and be uploaded if they are gone."""
+        self._lost.update(digests)
         self._availability.forget(digests)
         for digest in digests:
             self._done.forget(digest)
@@ -114,7 +116,8 @@ class RepositoryBlobs:
     async def _bring(self, blob: PlannedBlob, together: Collection[Digest], tally: Tally) -> _Way:
         """Mount a blob or upload it."""
         answer = NOT_MOUNTED
-        if self.mounts is not None:
+        # A mount that left nothing behind is not worth another one.
+        if self.mounts is not None and blob.digest not in self._lost:
             answer = await self.mounts.get(self._repository, blob.digest, together)
         if answer.mounted:
             await self._journal.end_upload(self._repository, blob.digest)

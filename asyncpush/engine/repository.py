@@ -198,7 +198,7 @@ class RepositoryPush:
         try:
             return await self._put(manifest, tag)
         except BlobsNotFoundError:
-            self.blobs.forget(manifest.blobs)
+            self.blobs.mend(manifest.blobs)
             await self.blobs.ensure(manifest.blobs, tally)
         except ManifestsNotFoundError:
             for digest in self._plan.needs_of(manifest):

@@ -39,11 +39,13 @@ class MountingRegistry(SimulatedRegistry):
 
     :param allows: whether a mount is granted, by target and source.
     :param sessions: whether a refusal opens a session that can be used.
+    :param lies: whether what it says it mounted is not there.
     """
 
     mounting: Mounting | None = REFERENCED
     allows: Callable[[str, str], bool] = lambda target, source: True
     sessions: bool = False
+    lies: bool = False
     has: defaultdict[str, set[Digest]] = field(default_factory=lambda: defaultdict(set))
     referenced: defaultdict[str, set[Digest]] = field(default_factory=lambda: defaultdict(set))
     blobs: Mapping[Digest, Collection[Digest]] = field(default_factory=dict)
@@ -65,7 +67,8 @@ class MountingRegistry(SimulatedRegistry):
         there = self.referenced if self.mounting == REFERENCED else self.has
         if digest in there[source] and self.allows(repository, source):
             self.mounts += 1
-            self.has[repository].add(digest)
+            if not self.lies:
+                self.has[repository].add(digest)
             return MountAnswer(mounted=True)
         self.refused += 1
         if not self.sessions:
@@ -228,6 +231,13 @@ def test_mounting_that_is_switched_off_half_way_ends_complete() -> None:
     # What is on its way to the registry when the first answers come, and no more.
     assert registry.refused <= 20
     assert len(run.warnings) == 1
+
+
+def test_mounts_that_leave_nothing_behind_are_mended_by_uploads() -> None:
+    registry = MountingRegistry(lies=True)
+    run = Run(fleet(8), registry)
+    assert run.report.ok
+    assert run.sent("base0") == 8
 
 
 def test_when_the_leader_fails_the_next_one_leads() -> None:

@@ -263,6 +263,19 @@ async def test_a_plain_registry_mounts_blobs_as_soon_as_they_are_there(
         assert counters.layer_bytes_received == SMALL + own_bytes(small, FEW)
 
 
+@pytest.mark.parametrize("transport", ["hybrid", "distribution"])
+async def test_bearer_tokens_of_mounts_have_the_scope_of_their_source_too(
+    tmp_path: Path, small: Path, transport: str
+) -> None:
+    bearer = DistributionOptions(authentication="bearer", blob_mounting=True)
+    async with serving(tmp_path / "store", bearer) as server:
+        report = await Push(server, transport).run(small, FEW)
+        assert report.ok, [str(image.error) for image in report.failed]
+        await assert_complete(server, small, FEW)
+        counters = server.calls.counters
+        assert (counters.mounts, counters.mounts_refused) == (11 * LAYERS, 0)
+
+
 def test_dockers_registry_gets_shared_layers_once(tmp_path: Path, small: Path) -> None:
     job = tmp_path / "job.yaml"
     with docker_registry_at(tmp_path) as address:
