@@ -29,13 +29,12 @@ class Speed:
 
 
 def worth_waiting(saved: int, beside: int, commits: int, speed: Speed) -> bool:
-    """Whether blobs should be waited for until a leader has committed them, or be uploaded as well.
+    """Whether blobs are worth waiting for until a leader has committed them.
 
-    Sending them instead costs all who wait together the time of ``saved`` bytes. Waiting gains
-    nothing else to do by then, and lasts as long as the leader takes for what it has to send beside
-    these blobs, which it sends in any case, and for its commits. So the bytes that are sent without
-    need are never more than those that the leader has still to send, and a few small blobs are
-    sooner sent than committed.
+    Where they are not, they are uploaded as well, which costs all who wait together the time of
+    ``saved`` bytes. Waiting costs them what the leader still has to do beside sending these blobs:
+    to send others, and to commit. So what is sent without need never takes longer than what the
+    leader does anyway, and a few small blobs are sent sooner than they are committed.
 
     :param saved: bytes that all who wait for these blobs would send otherwise.
     :param beside: bytes that the leader has still to send of other blobs.

@@ -291,6 +291,8 @@ def test_dockers_registry_gets_shared_layers_once(tmp_path: Path, small: Path) -
         )
         report = tmp_path / "report.json"
         env = environment(None, "") | {"DOCKER_CONFIG": str(tmp_path)}
+        planned = asyncpush("plan", job, env=env)
+        assert f"{39 * LAYERS} to mount (74.4 MiB)" in planned.stdout, planned.stderr
         done = asyncpush("run", job, "--verify", "--report", report, env=env)
         assert done.returncode == 0, done.stderr
         document = json.loads(report.read_text())
