@@ -149,6 +149,11 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (lines, columns))
+        # Ctrl-C throws away what the terminal has not read yet. A real one reads at once; this one
+        # reads when the test gets to it, and must not lose half a frame.
+        modes = termios.tcgetattr(slave)
+        modes[3] |= termios.NOFLSH
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
         self.process = subprocess.Popen(
             [sys.executable, "-c", _IN_TERMINAL, *map(str, command)],
             env={**env, "TERM": env.get("TERM", "xterm-256color")},
