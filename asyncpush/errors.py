@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
+
+_USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def printable(text: str) -> str:
@@ -11,6 +14,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_user(text: str) -> str:
+    """A text without the names and passwords that addresses in it may have."""
+    return _USER.sub("***@", text)
 
 
 class AsyncpushError(Exception):
@@ -25,10 +33,11 @@ class AsyncpushError(Exception):
     kind: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, advice: str = "", **where: str | None) -> None:
+        message = without_user(message)
         super().__init__(message)
         self.message = message
         self.advice = advice
-        self.where: dict[str, str] = {k: v for k, v in where.items() if v is not None}
+        self.where: dict[str, str] = {k: without_user(v) for k, v in where.items() if v is not None}
 
     def at(self, **where: str | None) -> AsyncpushError:
         """Add places that the raiser could not know; what is known already is kept.
@@ -37,7 +46,7 @@ class AsyncpushError(Exception):
         """
         for key, value in where.items():
             if value is not None:
-                self.where.setdefault(key, value)
+                self.where.setdefault(key, without_user(value))
         return self
 
     def __str__(self) -> str:

@@ -233,6 +233,9 @@ def remove_journal(path: Path) -> None:
 def _open(path: Path, job: str, title: str) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # For nobody else to read: an upload session's address may let whoever has it write there.
+        # SQLite gives its other files the mode of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as exc:
         raise _unusable(path, exc) from exc
@@ -283,8 +286,9 @@ def _unusable(path: Path, exc: Exception) -> JournalError:
         )
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return JournalError(
-            "the journal is damaged",
-            advice="remove it; the push then asks the registry what is there",
+            "this is no journal, or a damaged one",
+            advice="choose another --journal, or remove it if it is this job's:"
+            " the push then asks the registry what is there",
             file=str(path),
         )
     return JournalError(

@@ -20,6 +20,7 @@ from asyncpush.errors import AsyncpushError
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry
+from asyncpush.plan.reference import without_password
 from asyncpush.plan.sources import Sources
 
 # Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
@@ -89,7 +90,8 @@ def _plan_items(
                     rejected.append(result)
                 yield
         except AsyncpushError as exc:
-            rejected.append(ImageResult(item.label, item.target, "", ImageStatus.FAILED, error=exc))
+            target = without_password(item.target)
+            rejected.append(ImageResult(item.label, target, "", ImageStatus.FAILED, error=exc))
             yield
 
 

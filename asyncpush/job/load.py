@@ -23,7 +23,7 @@ from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import AnyRegistry, Registry, parse_registry
 from asyncpush.plan.sources import source_kind, split_source
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions, check_endpoint
 
 _ROLE = re.compile(r"arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 
@@ -117,6 +117,11 @@ class _Loader:
                 (*where, "role_arn"),
                 "write arn:aws:iam::{account}:role/NAME",
             )
+        endpoint = None
+        if group.endpoint_url is not None:
+            with self._at((*where, "endpoint_url")):
+                check_endpoint(group.endpoint_url)
+                endpoint = group.endpoint_url
         external = self._template(group.external_id, (*where, "external_id"), REGISTRY_NAMES)
         for registry in registries:
             values = {}
@@ -141,7 +146,7 @@ class _Loader:
             self.registries[registry] = RegistrySettings(
                 aws=AwsOptions(
                     profile=group.profile,
-                    endpoint_url=group.endpoint_url,
+                    endpoint_url=endpoint,
                     role_arn=role.render(values) if role else None,
                     external_id=external.render(values) if external else None,
                 ),

@@ -17,6 +17,7 @@ _HOST = re.compile(
     r"|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
 )
 _ANY_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
+_USER = re.compile(r"^((?:[\w+.-]+://)?)[^/]*@(?!sha(?:256|512):)")
 _DUAL_STACK_DOMAINS = frozenset({"on.aws", "on.amazonwebservices.com.cn"})
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z0-9-]*):ecr:(?P<region>[a-z0-9][a-z0-9-]*):(?P<account>[0-9]{12})"
@@ -158,7 +159,9 @@ def parse_reference(text: str) -> Reference:
     if match is None and slash and text.startswith("docker://"):
         return _parse_rest(DistributionRegistry(_distribution_host(host, text)), rest, text)
     if match is None or not slash:
-        raise InvalidReferenceError("this is no ECR reference", advice=_FORM, reference=text)
+        raise InvalidReferenceError(
+            "this is no ECR reference", advice=_FORM, reference=without_password(text)
+        )
     registry = Registry(match["account"], match["region"], match["domain"], bool(match["fips"]))
     if registry.dual_stack != bool(match["dash"]):
         raise InvalidReferenceError(
@@ -180,6 +183,11 @@ def parse_registry(text: str) -> AnyRegistry:
     return reference.repository.registry
 
 
+def without_password(text: str) -> str:
+    """A target as it may be shown: whatever somebody has put before its host is left out."""
+    return _USER.sub(r"\1***@", text)
+
+
 def is_tag(text: str) -> bool:
     """Whether ECR takes this text as a tag."""
     return _TAG.fullmatch(text) is not None
@@ -187,6 +195,12 @@ def is_tag(text: str) -> bool:
 
 def _distribution_host(host: str, text: str) -> str:
     if not _ANY_HOST.fullmatch(host):
+        if "@" in host:
+            raise InvalidReferenceError(
+                "a registry's host is written without name and password",
+                advice="credentials come from where docker login keeps them",
+                reference=without_password(text),
+            )
         raise InvalidReferenceError(f"{host!r} is no host of a registry", reference=text)
     return host.lower()
 

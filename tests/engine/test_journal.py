@@ -96,7 +96,7 @@ async def test_another_versions_journal_is_refused(path: Path) -> None:
 async def test_damaged_journal_is_told_and_left_alone(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(JournalError, match="the journal is damaged"):
+    with pytest.raises(JournalError, match="this is no journal, or a damaged one"):
         async with open_journal(path, "job", "title"):
             pass
     assert path.read_bytes() == content

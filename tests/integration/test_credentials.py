@@ -209,7 +209,7 @@ def test_role_that_cannot_be_assumed_is_a_matter_of_credentials(
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://"])
+@pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://files.example"])
 def test_endpoint_that_is_no_address(layout: Path, url: str) -> None:
     done = asyncpush(
         "push", layout, f"{HOST}/a-repository", "--endpoint-url", url, env=environment(None)

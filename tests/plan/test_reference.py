@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncpush.errors import InvalidReferenceError
+from asyncpush.errors import InvalidReferenceError, without_user
 from asyncpush.oci.digest import compute
-from asyncpush.plan.reference import Reference, Registry, Repository, is_tag, parse_reference
+from asyncpush.plan.reference import (
+    Reference,
+    Registry,
+    Repository,
+    is_tag,
+    parse_reference,
+    without_password,
+)
 
 A = "111122223333"
 DIGEST = compute(b"")
@@ -97,7 +104,23 @@ def test_any_other_text_is_refused_in_our_own_words(text: str) -> None:
     else:
         assert parse_reference(str(reference)) == reference
         return
-    assert refusal.where["reference"] == text
+    assert refusal.where["reference"] == without_user(without_password(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("docker://user:hush@registry.example/app", "docker://***@registry.example/app"),
+        (f"https://user:hush@{HOSTS[0][0]}/app", f"https://***@{HOSTS[0][0]}/app"),
+        (f"user:hush@{HOSTS[0][0]}/app", f"***@{HOSTS[0][0]}/app"),
+        ("app:v1@sha256:123", "app:v1@sha256:123"),
+    ],
+)
+def test_refusal_tells_no_password(text: str, shown: str) -> None:
+    with pytest.raises(InvalidReferenceError) as refused:
+        parse_reference(text)
+    assert refused.value.where["reference"] == shown
+    assert "hush" not in str(refused.value)
 
 
 H = HOSTS[0][0]

@@ -156,6 +156,8 @@ def _ask_helper(name: str, server: str, environ: Mapping[str, str]) -> Login | N
         words = " ".join((done.stdout or done.stderr).split())[:200]
         if "not found" in words:
             return None
+        if '"Secret"' in words:
+            words = f"exit code {done.returncode}"
         raise CredentialsError(f"the credential helper {program} failed: {words}", registry=server)
     try:
         answer = json.loads(done.stdout)

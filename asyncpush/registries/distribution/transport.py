@@ -103,7 +103,7 @@ class DistributionTransport:
                     self._authorizer.challenged(None, answer.headers.getall("WWW-Authenticate", []))
                 elif answer.status >= 500 or answer.status == 429:
                     raise await error_of(answer, "GET /v2/", **where)
-        except _LOST as exc:
+        except (*_LOST, ValueError) as exc:  # ValueError: a proxy's address that is none
             raise lost(exc, "GET /v2/", **where) from exc
 
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
@@ -364,7 +364,14 @@ class DistributionTransport:
             raise RegistryError(
                 "the registry's answer lacks its Location", registry=self._endpoint.host
             )
-        return answer.url.join(URL(location))
+        try:
+            return answer.url.join(URL(location))
+        except ValueError as exc:
+            # It is not quoted: a storage's address has a signature in it.
+            raise RegistryError(
+                "the registry's answer has a Location that is no address",
+                registry=self._endpoint.host,
+            ) from exc
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
         """The upload session that an answer has opened."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -260,6 +261,11 @@ _NO_CREDENTIALS = (
 )
 # The first class that fits, most special first; botocore's own errors carry no code.
 _BOTOCORE: list[tuple[tuple[type[Exception], ...], type[RegistryError], str]] = [
+    (
+        (boto.InvalidProxiesConfigError,),
+        RegistryError,
+        "write HTTPS_PROXY as http://HOST[:PORT]",
+    ),
     ((boto.SSLError,), RegistryError, "check AWS_CA_BUNDLE and the endpoint"),
     (
         (boto.HTTPClientError, boto.ConnectionError),
@@ -278,5 +284,17 @@ _BOTOCORE: list[tuple[tuple[type[Exception], ...], type[RegistryError], str]] = 
 
 def _from_botocore(exc: Exception, call: str, where: _Places) -> RegistryError:
     """A failure on this side of the wire, or on the wire."""
+    inner = getattr(exc, "kwargs", {}).get("error")
+    if type(exc) is boto.HTTPClientError and isinstance(inner, boto.InvalidProxiesConfigError):
+        exc = inner
+    elif type(exc) is boto.HTTPClientError and isinstance(
+        inner, FileNotFoundError | PermissionError | ssl.SSLError
+    ):
+        # What it opens are the authorities that it is told to trust.
+        return RegistryError(
+            f"a file of trusted authorities cannot be read: {inner.strerror}",
+            advice="check AWS_CA_BUNDLE and ca_bundle of the profile",
+            **{**where, "call": call},
+        )
     kind, advice = next((k, a) for types, k, a in _BOTOCORE if isinstance(exc, types))
     return kind(" ".join(str(exc).split()), advice=advice, **{**where, "call": call})

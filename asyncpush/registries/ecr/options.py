@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
+
+from asyncpush.errors import UsageError, without_user
 
 TransportName = Literal["native", "distribution", "hybrid", "auto"]
 """The ways to speak to ECR."""
@@ -37,3 +40,29 @@ class AwsOptions:
     endpoint_url: str | None = None
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.endpoint_url is not None:
+            check_endpoint(self.endpoint_url)
+
+
+def check_endpoint(url: str) -> None:
+    """Refuse an address that no call can go to, before calls are tried again and again.
+
+    :raises UsageError: it is no address for HTTP, or has a name or password in it.
+    """
+    advice = "write http://HOST[:PORT] or https://"
+    try:
+        parts = urlsplit(url)
+        user = "@" in parts.netloc
+    except ValueError as exc:
+        raise UsageError(
+            f"{without_user(url)!r} is no address of an API: {exc}", advice=advice
+        ) from exc
+    if user:
+        raise UsageError(
+            f"{url!r} has a name or password in it, which calls to AWS do not take",
+            advice="leave it out: they are signed with AWS credentials",
+        )
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(f"{url!r} is no address of an API", advice=advice)

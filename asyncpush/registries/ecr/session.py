@@ -18,7 +18,7 @@ from botocore.exceptions import NoCredentialsError
 from asyncpush.errors import UsageError
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.ecr.errors import translating
-from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.registries.ecr.options import AwsOptions, check_endpoint
 
 # Where AWS's own endpoints are (botocore's partitions.json: dnsSuffix and dualStackDnsSuffix).
 _AWS_DOMAINS = (
@@ -132,4 +132,6 @@ async def open_client(
         except ValueError as exc:
             # botocore's word for an address, of the API or a proxy, that is none.
             raise UsageError(str(exc), advice="write http://HOST[:PORT] or https://") from exc
+        # It may also come from the environment or a profile.
+        check_endpoint(str(client.meta.endpoint_url))
         yield client
