@@ -12,7 +12,7 @@ from asyncpush.check.target import targets_of_references
 from asyncpush.cli.check_text import print_check
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.jobs import is_job, read_job, selection_options
+from asyncpush.cli.jobs import is_job, read_job, require_images, selection_options
 from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import engine_options, log_options, push_options
 from asyncpush.cli.output import print_json
@@ -79,7 +79,9 @@ def check(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> Non
 
     async def work() -> None:
         if items:
-            await check_plan(*await plan_items(items, options), options, report)
+            plan, rejected = await plan_items(items, options)
+            require_images(plan, rejected, chosen=bool(flags["only"] or flags["exclude"]))
+            await check_plan(plan, rejected, options, report)
         else:
             await check_targets(targets_of_references(references), options, report)
 

@@ -10,6 +10,7 @@ import click
 
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode, replication_exit_code
+from asyncpush.cli.jobs import require_images
 from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import parse_setting
 from asyncpush.cli.output import print_error, print_json
@@ -85,6 +86,7 @@ def wait(context: click.Context, /, what: tuple[str, ...], *, timeout: float, **
         if items is not None:
             async with Pusher(options) as pusher:
                 planned, failed = await pusher.plan(items)
+            require_images(planned, failed, chosen=bool(flags["only"] or flags["exclude"]))
             rejected.extend(f"{r.name} -> {r.reference}: {r.error}" for r in failed)
             images.extend(
                 AwaitedImage(image.reference, image.repository, image.root)

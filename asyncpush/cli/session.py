@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncpush.cli.exitcodes import ExitCode, exit_code, replication_exit_code, verify_exit_code
+from asyncpush.cli.jobs import require_images
 from asyncpush.cli.options import Output
 from asyncpush.cli.output import (
     print_error,
@@ -78,6 +79,7 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
                 )
             await stack.enter_async_context(pusher)
             plan, rejected = await pusher.plan(task.items())
+            require_images(plan, rejected, chosen=not task.whole)
             if code := _refuse(task, options, rejected):
                 stopped.append(code)
                 return
@@ -171,6 +173,7 @@ def _preview(task: Task, options: PushOptions, output: Output) -> ExitCode:
     async def work() -> None:
         async with Pusher(options) as pusher:
             plan, rejected = await pusher.plan(task.items())
+            require_images(plan, rejected, chosen=not task.whole)
             shard = task.shard(plan) if task.shard else Shard(plan, {})
             previews.append(await pusher.preview_plan(shard.plan, rejected))
 

@@ -8,7 +8,7 @@ import click
 
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import verify_exit_code
-from asyncpush.cli.jobs import is_job, read_job, selection_options
+from asyncpush.cli.jobs import is_job, read_job, require_images, selection_options
 from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import engine_options, log_options, push_options
 from asyncpush.cli.output import print_json, print_verdicts
@@ -66,7 +66,9 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
 
     async def work() -> None:
         async with Pusher(options) as pusher:
-            await pusher.verify(*await pusher.plan(items), deep=flags["deep"], report=report)
+            plan, rejected = await pusher.plan(items)
+            require_images(plan, rejected, chosen=bool(flags["only"] or flags["exclude"]))
+            await pusher.verify(plan, rejected, deep=flags["deep"], report=report)
 
     run(work)
     if flags["as_json"]:

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 import yaml
 from fleet import KEYS, ONE, REGISTRIES, TWO, all_tags, serving, wanted_tags, write_layouts
-from support import asyncpush, environment
+from support import ACCOUNT, REGION, asyncpush, environment, error_lines
 from transports import count, does, names_of, parts
 
 from asyncpush.localregistry import CallInfo, Fault, RunningRegistry
@@ -313,6 +313,30 @@ async def test_only_and_exclude_choose_images(bulk: Bulk) -> None:
         for registry in (REGISTRIES[0], REGISTRIES[2])
         for name in ("app000", "app001")
     }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run",), ("plan",), ("verify",), ("check",), ("replication", "wait")],
+    ids=lambda command: command[-1],
+)
+def test_a_choice_that_leaves_nothing_is_a_mistake_and_no_job_that_is_done(
+    sample: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    job = tmp_path / "job.yaml"
+    document = {
+        "version": 1,
+        "registries": [{"accounts": [ACCOUNT], "regions": [REGION]}],
+        "sources": [{"layouts": str(sample)}],
+        "targets": [{"repository": "team/app"}],
+    }
+    job.write_text(json.dumps(document))
+
+    done = asyncpush(*command, job, "--only", "APP*", env=environment("http://127.0.0.1:1"))
+
+    (line,) = error_lines(done)
+    assert "no image of the job is chosen" in line
+    assert done.returncode == 2
 
 
 async def test_shards_of_a_job_end_complete_together(bulk: Bulk) -> None:
