@@ -18,7 +18,7 @@ from asyncpush.cli.run import run
 from asyncpush.cli.watch import Watch
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pusher import Pusher
-from asyncpush.errors import DigestMismatchError, RegistryError
+from asyncpush.errors import DigestMismatchError, RegistryError, UsageError
 from asyncpush.localregistry import DEFAULT_KEY, LocalRegistry
 from asyncpush.oci.layout import Layout
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
@@ -50,7 +50,14 @@ def demo(context: click.Context, root: Path | None) -> None:
     with ExitStack() as stack:
         folder = root or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         click.echo("writing a layout of 12 images that share layers, an index and an artifact")
-        layout = write_sample(folder / "layout")
+        try:
+            layout = write_sample(folder / "layout")
+        except OSError as exc:
+            raise UsageError(
+                f"the sample layout cannot be written: {exc.strerror or exc}",
+                advice="choose another --root",
+                file=exc.filename,
+            ) from exc
         code: list[ExitCode] = []
 
         async def work() -> None:

@@ -189,7 +189,9 @@ def serve(
         except OSError as exc:
             raise AsyncpushError(
                 f"the local registry cannot run: {exc.strerror or exc}",
-                advice="choose another --port or --root",
+                advice="choose another --log"
+                if log is not None and exc.filename == str(log)
+                else "choose another --port or --root",
                 file=exc.filename,
             ) from exc
         except ValueError as exc:

@@ -63,6 +63,10 @@ def _problem(error: Any, document: type[Strict], path: Path, lines: Lines) -> Us
             message = f"the key {where[-1]} is missing"
         case "string_type":
             message, advice = "this must be a text", _QUOTE
+        case "model_type" | "dict_type":
+            known = _keys_at(document, where)
+            message = "this must be a mapping of keys to values"
+            advice = f"its keys are {', '.join(known)}" if known else ""
         case "value_error":
             message = str(error["ctx"]["error"])
         case "string_pattern_mismatch":

@@ -247,7 +247,7 @@ def test_bad_source_is_one_line_and_the_other_source_is_pushed(
         (["LAYOUT", f"{HOST}/bad", "--part-size", "4"], "--part-size"),
         (["LAYOUT", f"{HOST}/bad", "--layers", "0"], "--layers"),
         (["LAYOUT", f"{HOST}/bad", "-q", "-v"], "exclude each other"),
-        (["LAYOUT", f"{HOST}/bad", "--no-such-option"], "--no-such-option"),
+        (["LAYOUT", f"{HOST}/bad", "--no-such-option"], "--no-such-option'; see asyncpush push"),
         (["LAYOUT"], "SOURCE"),
     ],
 )

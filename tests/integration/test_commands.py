@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import boto3
 import pytest
-from support import ACCOUNT, KEY_ID, SECRET, asyncpush, environment, error_lines, serve
+from support import ACCOUNT, KEY_ID, SECRET, Served, asyncpush, environment, error_lines, serve
 
 from asyncpush.oci import mediatypes
 from asyncpush.oci.layout import Layout
@@ -29,6 +31,48 @@ def test_demo_pushes_and_reads_everything_back(tmp_path: Path) -> None:
 
     assert again.returncode == 0, again.stderr
     assert "15 images: 15 there already; 0 B sent" in again.stdout
+
+
+def test_demo_says_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = asyncpush("demo", "--root", tmp_path / "file" / "demo", env=environment(None, ""))
+
+    (line,) = error_lines(done)
+    assert "Not a directory" in line
+    assert "--root" in line
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(registry: Served, sample: Path, closed: str) -> None:
+    target = registry.create(f"closed-{closed.encode().hex()}")
+    command = f"{sys.executable} -m asyncpush push {sample}:legacy {target} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(registry.url), capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert list(registry.digests(target.partition("/")[2])) == ["legacy"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["inspect", "inspect --json", "schema job"])
+def test_output_that_cannot_be_written_is_one_line(sample: Path, command: str) -> None:
+    words = [*command.split(), *([str(sample)] if command.startswith("inspect") else [])]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "asyncpush", *words],
+            env=environment(None, ""),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.stderr.splitlines() == [
+        "error: standard output cannot be written: No space left on device"
+    ]
+    assert done.returncode == 1
 
 
 def test_inspect_shows_every_entry_with_sizes(sample: Path) -> None:

@@ -309,7 +309,7 @@ def test_all_mistakes_are_told_at_once(folder: Path) -> None:
         ("a: !!python/name:os.system x", "could not determine a constructor"),
         ("\x00", "no YAML"),
         ("{a: 1}: 2", "a key must be a text"),
-        ("- 1\n- 2\n", "valid dictionary"),
+        ("- 1\n- 2\n", "a mapping of keys"),
         ("a: &a [*a]", "unfold without end"),
         (
             "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
