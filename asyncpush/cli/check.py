@@ -10,9 +10,10 @@ from asyncpush.check.findings import CheckReport, Subject
 from asyncpush.check.run import check_plan, check_targets
 from asyncpush.check.target import targets_of_references
 from asyncpush.cli.check_text import print_check
+from asyncpush.cli.chosen import require_images
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.jobs import is_job, read_job, require_images, selection_options
+from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import engine_options, log_options, push_options
 from asyncpush.cli.output import print_json

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from asyncpush.cli.chosen import require_images
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode, replication_exit_code
-from asyncpush.cli.jobs import require_images
 from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import parse_setting
 from asyncpush.cli.output import print_error, print_json

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncpush.cli.chosen import require_images
 from asyncpush.cli.exitcodes import ExitCode, exit_code, replication_exit_code, verify_exit_code
-from asyncpush.cli.jobs import require_images
 from asyncpush.cli.options import Output
 from asyncpush.cli.output import (
     print_error,

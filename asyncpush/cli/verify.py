@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from asyncpush.cli.chosen import require_images
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import verify_exit_code
-from asyncpush.cli.jobs import is_job, read_job, require_images, selection_options
+from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
 from asyncpush.cli.options import engine_options, log_options, push_options
 from asyncpush.cli.output import print_json, print_verdicts
