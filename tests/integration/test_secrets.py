@@ -54,6 +54,7 @@ CASES = {
     "endpoint-option": Case(APP, 2, ("--endpoint-url", f"http://u:{PASSWORD}@{NOBODY}")),
     "endpoint-variable": Case(APP, 2, env={AWS: f"http://u:{PASSWORD}@{NOBODY}"}),
     "endpoint-broken": Case(APP, 2, env={AWS: f"http://u:{PASSWORD}@no host"}),
+    "endpoint-without-scheme": Case(APP, 2, env={AWS: f"u:{PASSWORD}@{NOBODY}"}),
     "proxy": Case(
         APP, 1, env={AWS: "https://api.invalid", "HTTPS_PROXY": f"http://u:{PASSWORD}@{NOBODY}"}
     ),

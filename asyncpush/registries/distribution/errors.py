@@ -136,14 +136,6 @@ def _last_of_refusal(response: aiohttp.ClientResponse, message: str) -> int | No
 
 def lost(exc: Exception, call: str, **where: Any) -> RegistryError:
     """The error that a connection which broke, or never came to be, is."""
-    if isinstance(exc, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
-        # The address is not quoted: a proxy's has a password in it, a storage's a signature.
-        return RegistryError(
-            "an address on the way there is none that can be asked",
-            advice="write HTTPS_PROXY and HTTP_PROXY as http://HOST[:PORT]",
-            call=call,
-            **where,
-        )
     text = " ".join(str(exc).split()) or type(exc).__name__
     if isinstance(exc, aiohttp.ClientSSLError):
         # A certificate that is not trusted will not be in a second either.
@@ -152,6 +144,14 @@ def lost(exc: Exception, call: str, **where: Any) -> RegistryError:
             f"there is no TLS connection: {text}",
             advice="SSL_CERT_FILE names further authorities;"
             " a registry without TLS is asked with --plain-http",
+            call=call,
+            **where,
+        )
+    if isinstance(exc, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
+        # The address is not quoted: a proxy's has a password in it, a storage's a signature.
+        return RegistryError(
+            "an address on the way there is none that can be asked",
+            advice="write HTTPS_PROXY and HTTP_PROXY as http://HOST[:PORT]",
             call=call,
             **where,
         )

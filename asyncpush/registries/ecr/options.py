@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from asyncpush.errors import UsageError, without_user
+from asyncpush.errors import UsageError
 
 TransportName = Literal["native", "distribution", "hybrid", "auto"]
 """The ways to speak to ECR."""
@@ -42,8 +42,9 @@ class AwsOptions:
     read_timeout: float = 60.0
 
     def __post_init__(self) -> None:
+        # Options are written into reports; whether it is an address turns out beside the others.
         if self.endpoint_url is not None:
-            check_endpoint(self.endpoint_url)
+            _refuse_user(self.endpoint_url)
 
 
 def check_endpoint(url: str) -> None:
@@ -51,18 +52,23 @@ def check_endpoint(url: str) -> None:
 
     :raises UsageError: it is no address for HTTP, or has a name or password in it.
     """
-    advice = "write http://HOST[:PORT] or https://"
+    _refuse_user(url)
     try:
-        parts = urlsplit(url)
-        user = "@" in parts.netloc
-    except ValueError as exc:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
         raise UsageError(
-            f"{without_user(url)!r} is no address of an API: {exc}", advice=advice
-        ) from exc
-    if user:
+            f"{url!r} is no address of an API", advice="write http://HOST[:PORT] or https://"
+        )
+
+
+def _refuse_user(url: str) -> None:
+    user, at, host = url.rpartition("@")
+    if at:
+        scheme, slashes, _ = user.partition("://")
+        shown = f"{scheme}://***@{host}" if slashes else f"***@{host}"
         raise UsageError(
-            f"{url!r} has a name or password in it, which calls to AWS do not take",
+            f"{shown!r} has a name or password in it, which calls to AWS do not take",
             advice="leave it out: they are signed with AWS credentials",
         )
-    if parts.scheme not in ("http", "https"):
-        raise UsageError(f"{url!r} is no address of an API", advice=advice)

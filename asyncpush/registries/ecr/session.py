@@ -131,7 +131,10 @@ async def open_client(
                 )
         except ValueError as exc:
             # botocore's word for an address, of the API or a proxy, that is none.
-            raise UsageError(str(exc), advice="write http://HOST[:PORT] or https://") from exc
+            advice = "write http://HOST[:PORT] or https://"
+            if "@" in str(exc):  # behind a password
+                raise UsageError("an endpoint's address is none", advice=advice) from exc
+            raise UsageError(str(exc), advice=advice) from exc
         # It may also come from the environment or a profile.
         check_endpoint(str(client.meta.endpoint_url))
         yield client
