@@ -15,7 +15,7 @@ from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
-from asyncpush.cli.options import engine_options, log_options, push_options
+from asyncpush.cli.options import aws_of, aws_options, engine_options, log_options, push_options
 from asyncpush.cli.output import print_json
 from asyncpush.cli.run import run
 from asyncpush.engine.planning import plan_items
@@ -23,7 +23,6 @@ from asyncpush.errors import UsageError
 from asyncpush.plan.items import Item, PushItem
 from asyncpush.plan.reference import Reference, parse_reference
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.options import AwsOptions
 
 
 @click.command()
@@ -38,8 +37,7 @@ from asyncpush.registries.ecr.options import AwsOptions
     help="What would be pushed to the one TARGET; foresees conflicts and time. Repeatable.",
 )
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push, with --source.")
-@click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
-@click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
+@aws_options
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show repositories without findings, too.")
@@ -74,8 +72,7 @@ def check(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> Non
             raise UsageError("--set, --only and --exclude go with JOB.yaml")
         items = [PushItem(source, what[0], flags["platform"]) for source in flags["sources"]]
         create = RepositorySettings()
-        aws = AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
-        base = {"aws": aws}
+        base = {"aws": aws_of(flags)}
     options = push_options(flags, **base, create=create if flags["create_repositories"] else None)
 
     async def work() -> None:

@@ -14,7 +14,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.replication_wait import DEFAULT_TIMEOUT
 from asyncpush.errors import UsageError
 from asyncpush.plan.limits import MIB
-from asyncpush.registries.ecr.options import TransportName
+from asyncpush.registries.ecr.options import AwsOptions, TransportName
 
 _DEFAULTS = PushOptions()
 
@@ -133,6 +133,21 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=choose,
         help="Standard error as text for people, or as one JSON object a line. [default: text]",
     )(command)
+
+
+def aws_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how AWS is asked; :func:`aws_of` reads them."""
+    for option in (
+        click.option("--endpoint-url", metavar="URL", help="Address of the ECR API."),
+        click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration."),
+    ):
+        command = option(command)
+    return command
+
+
+def aws_of(flags: Mapping[str, Any]) -> AwsOptions:
+    """What :func:`aws_options` were given."""
+    return AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,14 +7,20 @@ from typing import Any
 import click
 
 from asyncpush.cli.completion import complete_files
-from asyncpush.cli.options import Output, engine_options, output_options, push_options
+from asyncpush.cli.options import (
+    Output,
+    aws_of,
+    aws_options,
+    engine_options,
+    output_options,
+    push_options,
+)
 from asyncpush.cli.session import Task, push_task
 from asyncpush.engine.journal import fingerprint
 from asyncpush.oci.select import parse_platform
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import parse_reference
 from asyncpush.registries.base import RepositorySettings
-from asyncpush.registries.ecr.options import AwsOptions
 
 
 @click.command()
@@ -23,8 +29,7 @@ from asyncpush.registries.ecr.options import AwsOptions
 )
 @click.argument("target")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
-@click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
-@click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
+@aws_options
 @engine_options
 @output_options
 @click.pass_context
@@ -35,8 +40,6 @@ def push(
     target: str,
     *,
     platform: str | None,
-    profile: str | None,
-    endpoint_url: str | None,
     **flags: Any,
 ) -> None:
     """Push OCI layouts to an ECR repository.
@@ -55,12 +58,12 @@ def push(
     options = push_options(
         flags,
         create=RepositorySettings() if flags["create_repositories"] else None,
-        aws=AwsOptions(profile=profile, endpoint_url=endpoint_url),
+        aws=aws_of(flags),
     )
     items = [PushItem(source, target, platform) for source in sources]
     task = Task(
         items=lambda: items,
         title=f"{' '.join(sources)} to {target}",
-        fingerprint=fingerprint(items, endpoint_url),
+        fingerprint=fingerprint(items, options.aws.endpoint_url),
     )
     context.exit(push_task(task, options, output))

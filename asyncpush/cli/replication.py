@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from asyncpush.cli.lazy import LazyGroup
+from asyncpush.cli.options import aws_options
 
 _COMMANDS = {
     "show": "asyncpush.cli.replication_rules:show",
@@ -22,12 +23,8 @@ def replication() -> None:
     """Show, plan and apply a registry's replication rules; wait for what they copy."""
 
 
-def aws_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of commands that ask one registry."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print it as JSON."),
-        click.option("--endpoint-url", metavar="URL", help="Address of the ECR API."),
-        click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration."),
-    ):
-        command = option(command)
-    return command
+def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of all its commands: how AWS is asked, and how the answer is printed."""
+    return aws_options(
+        click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")(command)
+    )

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from asyncpush.cli.exitcodes import ExitCode
+from asyncpush.cli.options import aws_of
 from asyncpush.cli.output import print_json
-from asyncpush.cli.replication import aws_options
+from asyncpush.cli.replication import asking_options
 from asyncpush.cli.replication_text import describe_rule, print_difference, print_policy
 from asyncpush.cli.run import run
 from asyncpush.engine.events import Event
@@ -19,7 +20,6 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.replication import RegistryReplication, open_replication
 from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.plan.reference import Registry
-from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.replication.difference import Difference, compare
 from asyncpush.replication.load import ReplicationFile, load_replication, parse_source
 from asyncpush.replication.policy import destination_policies
@@ -29,7 +29,7 @@ from asyncpush.text import plural
 
 @click.command()
 @click.argument("registry")
-@aws_options
+@asking_options
 @click.pass_context
 def show(context: click.Context, /, registry: str, **flags: Any) -> None:
     """Show the replication rules of a registry (takes ecr:DescribeRegistry).
@@ -55,7 +55,7 @@ def show(context: click.Context, /, registry: str, **flags: Any) -> None:
 
 @click.command()
 @click.argument("rules", metavar="RULES.yaml", type=click.Path(path_type=Path))
-@aws_options
+@asking_options
 @click.pass_context
 def plan(context: click.Context, /, rules: Path, **flags: Any) -> None:
     """Show what would change in a registry's rules to be as a file has them.
@@ -77,7 +77,7 @@ def plan(context: click.Context, /, rules: Path, **flags: Any) -> None:
 @click.command()
 @click.argument("rules", metavar="RULES.yaml", type=click.Path(path_type=Path))
 @click.option("-y", "--yes", is_flag=True, help="Apply without asking.")
-@aws_options
+@asking_options
 @click.pass_context
 def apply(context: click.Context, /, rules: Path, *, yes: bool, **flags: Any) -> None:
     """Let a registry have the replication rules of a file, and no others.
@@ -122,8 +122,7 @@ def _with_registry(
     work: Callable[[RegistryReplication], Awaitable[None]],
 ) -> bool:
     """Do work on a registry's rules; False if a signal ended it."""
-    aws = AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
-    options = PushOptions(aws=aws)
+    options = PushOptions(aws=aws_of(flags))
 
     def ignore(event: Event) -> None:  # noqa: ARG001 - a command of two calls shows no progress
         return

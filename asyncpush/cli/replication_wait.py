@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,10 +9,11 @@ import click
 from asyncpush.cli.chosen import require_images
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode, replication_exit_code
+from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
-from asyncpush.cli.options import parse_setting
+from asyncpush.cli.options import aws_of
 from asyncpush.cli.output import print_error, print_json
-from asyncpush.cli.replication import aws_options
+from asyncpush.cli.replication import asking_options
 from asyncpush.cli.replication_text import print_replication
 from asyncpush.cli.run import run
 from asyncpush.engine.log import log_event
@@ -27,12 +26,8 @@ from asyncpush.engine.replication_wait import (
     WaitOptions,
 )
 from asyncpush.errors import UsageError
-from asyncpush.job.load import load_job
 from asyncpush.plan.reference import parse_reference
-from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.replication.results import ReplicationReport
-
-_JOBS = (".yaml", ".yml", ".json")
 
 
 @click.command()
@@ -51,11 +46,9 @@ _JOBS = (".yaml", ".yml", ".json")
     metavar="SECONDS",
     help="How long to wait at most.",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for run.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="As for run.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As for run.")
+@selection_options
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
-@aws_options
+@asking_options
 @click.pass_context
 def wait(context: click.Context, /, what: tuple[str, ...], *, timeout: float, **flags: Any) -> None:
     """Wait until images are where the rules of their registries replicate them to.
@@ -68,15 +61,12 @@ def wait(context: click.Context, /, what: tuple[str, ...], *, timeout: float, **
     quiet = flags["quiet"] or flags["as_json"]
     configure_logging(quiet=quiet)
     report = ReplicationReport()
-    options = PushOptions(
-        aws=AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
-    )
+    options = PushOptions(aws=aws_of(flags))
     images: list[AwaitedImage] = []
     items = None
-    if len(what) == 1 and what[0].endswith(_JOBS):
-        settings = dict(map(parse_setting, flags["settings"]))
-        job = load_job(Path(what[0]), settings, os.environ)
-        items = job.select(flags["only"], flags["exclude"]).items()
+    if len(what) == 1 and is_job(what[0]):
+        job = read_job(what[0], flags)
+        items = job.items()
         options = PushOptions(**job.options, registries=job.registries)
     else:
         images.extend(map(_awaited, what))

@@ -11,7 +11,7 @@ from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import verify_exit_code
 from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
-from asyncpush.cli.options import engine_options, log_options, push_options
+from asyncpush.cli.options import aws_of, aws_options, engine_options, log_options, push_options
 from asyncpush.cli.output import print_json, print_verdicts
 from asyncpush.cli.run import run
 from asyncpush.engine.pusher import Pusher
@@ -19,7 +19,6 @@ from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import UsageError
 from asyncpush.plan.items import Item, PushItem
 from asyncpush.plan.reference import parse_reference
-from asyncpush.registries.ecr.options import AwsOptions
 
 
 @click.command()
@@ -32,8 +31,7 @@ from asyncpush.registries.ecr.options import AwsOptions
 )
 @click.option("--deep", is_flag=True, help="Read every blob back and hash it.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push.")
-@click.option("--profile", metavar="NAME", help="Profile of the shared AWS configuration.")
-@click.option("--endpoint-url", metavar="URL", help="Address of the ECR API.")
+@aws_options
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but what is wrong.")
@@ -61,8 +59,7 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
     else:
         parse_reference(what[-1])
         items = [PushItem(source, what[-1], flags["platform"]) for source in what[:-1]]
-        aws = AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
-        options = push_options(flags, aws=aws)
+        options = push_options(flags, aws=aws_of(flags))
     report = VerifyReport()
 
     async def work() -> None:
