@@ -294,9 +294,3 @@ class ThrottledError(TransientError):
     """The registry asks for fewer calls."""
 
     kind = "throttled"
-
-
-class DependencyError(AsyncpushError):
-    """Not tried, because something that it needs failed."""
-
-    kind = "dependency"

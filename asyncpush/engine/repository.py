@@ -103,10 +103,6 @@ class RepositoryPush:
             for tag, digest in noted.items():
                 self._previous[tag] = None if digest is None else Digest(digest)
 
-    def previous(self, tag: str) -> Digest | None:
-        """What a tag pointed to when :meth:`note_tags` asked."""
-        return self._previous.get(tag)
-
     async def return_tag(self, tag: str) -> bool:
         """Let a tag point again to what it pointed to before.
 
