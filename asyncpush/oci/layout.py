@@ -24,6 +24,7 @@ from asyncpush.oci import digest as digests
 from asyncpush.oci.descriptor import Descriptor, parse_descriptor
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, load_json
+from asyncpush.oci.remote import RemoteBlob
 
 # A layout's index.json is no registry's business, so it may be larger than a manifest: a layout of
 # 100,000 entries of 250 bytes each has 25 MB.
@@ -64,7 +65,8 @@ class BlobRange:
     file: io.FileIO | None = None
 
 
-BlobSource = BlobFile | BlobData | BlobRange
+LocalBlob = BlobFile | BlobData | BlobRange
+BlobSource = LocalBlob | RemoteBlob
 
 
 class Content(Protocol):

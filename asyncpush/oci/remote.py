@@ -1,0 +1,51 @@
+"""Content that is not on this machine: where it comes from is asked for bytes when they are due."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from asyncpush.oci.digest import Digest
+
+
+class BlobOrigin(Protocol):
+    """A registry's repository, a bucket or the like that holds blobs.
+
+    Two blobs of the same digest and the same origin are read as one.
+    """
+
+    @property
+    def name(self) -> str:
+        """What people call it, for errors: ``docker://HOST/REPOSITORY``, ``s3://BUCKET/PREFIX``."""
+        ...
+
+    def read(
+        self, digest: Digest, size: int, offset: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The bytes of a blob from an offset on, in pieces, over one connection.
+
+        One try: a connection that breaks ends the iteration with an error, and the caller asks
+        again from the byte where it broke. The bytes are not proven; the caller does that.
+
+        :param size: bytes of the whole blob, as its descriptor gives them.
+        :param offset: the first byte that is wanted, from 0 to ``size``.
+        :raises TransientError: the connection broke, timed out or was throttled.
+        :raises AsyncpushError: the origin does not have the blob, or does not give it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBlob:
+    """A blob of ``size`` bytes at its origin; its digest is proven while it is read."""
+
+    digest: Digest
+    size: int
+    origin: BlobOrigin
+
+    @property
+    def path(self) -> str:
+        """Where it is, for errors."""
+        return f"{self.origin.name}@{self.digest}"
