@@ -97,7 +97,7 @@ def _plan_items(
 
 def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None:
     """Plan one entry; a failed result if it cannot be pushed."""
-    reference, digest = resolved.target, str(resolved.entry.digest)
+    reference, digest = resolved.target, resolved.digest
     try:
         chosen = resolved.chosen()
         digest = str(chosen.digest)

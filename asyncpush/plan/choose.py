@@ -73,7 +73,7 @@ class Rules:
     pulled_within: Age | None = None
 
     def __bool__(self) -> bool:
-        return self != Rules()
+        return self != EVERYTHING
 
     @property
     def texts(self) -> list[Any]:
@@ -86,6 +86,9 @@ class Rules:
             self.newer_than and self.newer_than.text,
             self.pulled_within and self.pulled_within.text,
         ]
+
+
+EVERYTHING = Rules()
 
 
 @dataclass(slots=True)

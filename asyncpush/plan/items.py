@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError, printable
+from asyncpush.errors import (
+    AsyncpushError,
+    EntryNotFoundError,
+    UnsupportedDigestError,
+    UsageError,
+    printable,
+)
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import parse_digest
 from asyncpush.oci.layout import Content
@@ -89,6 +95,11 @@ class ResolvedEntry(ABC):
         return printable(self.entry.ref_name or self.entry.digest)
 
     @property
+    def digest(self) -> str:
+        """The entry's digest, which is not that of what is pushed where an image is chosen."""
+        return str(self.entry.digest)
+
+    @property
     @abstractmethod
     def target(self) -> str:
         """Where it goes, for an error before :meth:`destination` is known."""
@@ -153,6 +164,46 @@ class _PushEntry(ResolvedEntry):
                 digest=self.entry.digest,
             )
         return self._repository, (tag,)
+
+
+class FailedEntry(ResolvedEntry):
+    """An image that is known by name alone, since it cannot be opened.
+
+    :param name: its reference.
+    :param target: where it would go.
+    :param error: why it cannot be had; raised by whatever is asked of the image.
+    """
+
+    __slots__ = ("_error", "_name", "_target")
+
+    def __init__(self, name: str, target: str, error: AsyncpushError) -> None:
+        # Without super().__init__(): there is no layout and no entry, and nothing asks for them.
+        self._name = name
+        self._target = target
+        self._error = error
+
+    @property
+    def name(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return printable(self._name)
+
+    @property
+    def digest(self) -> str:
+        """Unknown."""
+        return ""
+
+    @property
+    def target(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return self._target
+
+    def chosen(self) -> Descriptor:
+        """Raises the error."""
+        raise self._error
+
+    def destination(self) -> tuple[Repository, tuple[str, ...]]:
+        """Raises the error."""
+        raise self._error
 
 
 def tag_of(entry: Descriptor) -> str | None:

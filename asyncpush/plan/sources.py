@@ -8,6 +8,7 @@ from asyncpush.errors import UsageError
 from asyncpush.oci.archive import open_archive
 from asyncpush.oci.layout import Content, Layout
 from asyncpush.oci.scratch import Scratch
+from asyncpush.plan.listing import Remotes
 
 _KINDS = ("oci", "oci-archive", "docker-archive")
 _ENDINGS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
@@ -19,9 +20,17 @@ class Sources:
 
     :param scratch: takes what cannot be read in place.
     :param compress_layers: compress the layers of archives of docker save's older form.
+    :param remotes: lists and opens images in registries; without it, none can be read.
     """
 
-    def __init__(self, scratch: Scratch | None = None, *, compress_layers: bool = False) -> None:
+    def __init__(
+        self,
+        scratch: Scratch | None = None,
+        *,
+        compress_layers: bool = False,
+        remotes: Remotes | None = None,
+    ) -> None:
+        self.remotes = remotes
         self._scratch = scratch or Scratch()
         self._compress_layers = compress_layers
         self._opened: dict[str, Content] = {}
