@@ -19,7 +19,7 @@ from asyncpush.oci.manifest import load_json
 from asyncpush.oci.select import for_platform, parse_platform
 from asyncpush.plan.items import ResolvedEntry, choose_entries, renamed, tag_of
 from asyncpush.plan.reference import AnyRegistry, Registry, Repository, parse_reference
-from asyncpush.plan.sources import Sources, source_kind, source_name
+from asyncpush.plan.sources import ChooseNames, Sources, source_identity, source_name
 from asyncpush.registries.base import RepositorySettings
 
 
@@ -95,8 +95,7 @@ class Job:
         content = [
             [
                 [
-                    *source_kind(source.directory)[:1],
-                    os.path.realpath(source_kind(source.directory)[1]),
+                    *source_identity(source.directory),
                     *([] if source.selector is None else [source.selector]),
                     source.entries,
                     source.exclude,
@@ -136,6 +135,11 @@ class JobItem:
     def target(self) -> str:
         """Where it goes, for an error of the whole layout."""
         return "all targets"
+
+    @property
+    def opens(self) -> tuple[str, ChooseNames | None]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        return self.job_source.directory, None
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the layout and give each of its images with each place that it goes to.
@@ -216,6 +220,11 @@ class _JobEntry(ResolvedEntry):
     def target(self) -> str:
         """Where it goes, as far as that is known."""
         return f"{self.registry.host}/{self._destination.repository.source}"
+
+    @property
+    def narrowed(self) -> bool:
+        """See :class:`~asyncpush.plan.items.ResolvedEntry`."""
+        return self._platform is not None
 
     def chosen(self) -> Descriptor:
         """The entry, or the image of it that is for the platform."""

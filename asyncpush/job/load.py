@@ -21,7 +21,7 @@ from asyncpush.job.template import IMAGE_NAMES, REGISTRY_NAMES, Template, parse_
 from asyncpush.oci.select import parse_platform
 from asyncpush.plan.limits import MIB
 from asyncpush.plan.reference import AnyRegistry, Registry, parse_registry
-from asyncpush.plan.sources import source_kind, split_source
+from asyncpush.plan.sources import REGISTRY, parse_remote, source_kind, split_source
 from asyncpush.registries.base import RepositorySettings
 from asyncpush.registries.ecr.options import AwsOptions, check_endpoint
 
@@ -227,6 +227,11 @@ class _Loader:
         :return: each with what chooses its entries.
         """
         kind, pattern = source_kind(pattern)
+        if kind == REGISTRY:
+            with self._at(where):
+                parse_remote(pattern)
+                return [(pattern, None)]
+            return []
         full = os.path.join(self.path.parent, pattern)  # noqa: PTH118 - a glob is no path
         if not glob.has_magic(pattern):
             path, selector = split_source(full)
