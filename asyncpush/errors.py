@@ -131,6 +131,12 @@ class BlobMissingError(ContentError):
     kind = "blob-missing"
 
 
+class SourceNotFoundError(ContentError):
+    """A repository, tag or digest that a source does not have."""
+
+    kind = "source-not-found"
+
+
 class DigestMismatchError(ContentError):
     """Content whose size or digest is not the one that its descriptor gives."""
 

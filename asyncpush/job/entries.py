@@ -76,6 +76,11 @@ class JobEntry(ResolvedEntry):
         """Where it goes, as far as that is known."""
         return f"{self.registry.host}/{self._destination.repository.source}"
 
+    @property
+    def narrowed(self) -> bool:
+        """See :class:`~asyncpush.plan.items.ResolvedEntry`."""
+        return self.picked.platform is not None or bool(self.picked.source.keep)
+
     def chosen(self) -> Descriptor:
         """The entry, the image of it that is for the platform, or the smaller index."""
         return self.picked.chosen

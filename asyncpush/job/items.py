@@ -21,7 +21,7 @@ from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import Choice, TagInfo, choose, matches_any
 from asyncpush.plan.items import FailedEntry, ResolvedEntry, choose_entries, tag_of
 from asyncpush.plan.reference import AnyRegistry
-from asyncpush.plan.sources import Sources
+from asyncpush.plan.sources import ChooseNames, Sources
 from asyncpush.registries.base import RepositorySettings
 
 CREATED = "org.opencontainers.image.created"
@@ -102,6 +102,12 @@ class JobItem:
         """Where it goes, for an error of the whole layout."""
         return "all targets"
 
+    @property
+    def opens(self) -> tuple[str, ChooseNames | None]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        # Images are listed, and opened many at once, while they are resolved.
+        return "" if self.job_source.images else self.job_source.directory, None
+
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the source and give each of its images with each place that it goes to.
 
@@ -113,7 +119,7 @@ class JobItem:
             for entry in self._entries(layout):
                 yield from self._picked(layout, entry, source.name)
             return
-        for name, content in expansion(source, sources.remotes, self._now(), self.notes):
+        for name, content in expansion(source, sources.catalog, self._now(), self.notes):
             if isinstance(content, AsyncpushError):
                 yield FailedEntry(name, self.target, content)
                 continue

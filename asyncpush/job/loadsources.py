@@ -19,7 +19,7 @@ from asyncpush.plan.images import ImagePattern, parse_images
 from asyncpush.plan.listing import SourceAccess
 from asyncpush.plan.reference import AnyRegistry, Registry, without_password
 from asyncpush.plan.semver import parse_range
-from asyncpush.plan.sources import source_kind, split_source
+from asyncpush.plan.sources import REGISTRY, parse_remote, source_kind, split_source
 
 
 class SourceLoader:
@@ -173,6 +173,11 @@ class SourceLoader:
         :return: each with what chooses its entries.
         """
         kind, pattern = source_kind(pattern)
+        if kind == REGISTRY:
+            with self._mistakes.at(where):
+                parse_remote(pattern)
+                return [(pattern, None)]
+            return []
         full = os.path.join(self._mistakes.path.parent, pattern)  # noqa: PTH118 - a glob is no path
         if not glob.has_magic(pattern):
             path, selector = split_source(full)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -15,26 +16,29 @@ from asyncpush.errors import (
 from asyncpush.job.notes import Notes
 from asyncpush.job.sources import JobSource
 from asyncpush.oci.layout import Content
-from asyncpush.plan.choose import Choice, choose
+from asyncpush.plan.choose import Choice, TagInfo, choose
 from asyncpush.plan.images import ImagePattern
-from asyncpush.plan.listing import NAME_THEM, Listing, Remotes
-from asyncpush.plan.reference import Reference, Repository
+from asyncpush.plan.listing import NAME_THEM, Catalog, Listing, Wanted
+from asyncpush.plan.reference import Repository
+
+# Tags of one repository that are opened together: a page of them is never much more.
+_TAGS_AT_ONCE = 256
 
 
 class Expansion:
     """One pass over the images of a source; what fails of it fails alone.
 
     :param source: a source with ``images``.
-    :param remotes: lists and opens them.
+    :param catalog: lists and opens them.
     :param now: from when durations count back.
     :param notes: takes note of what is left out.
     """
 
-    def __init__(self, source: JobSource, remotes: Remotes, now: datetime, notes: Notes) -> None:
+    def __init__(self, source: JobSource, catalog: Catalog, now: datetime, notes: Notes) -> None:
         assert source.images is not None
         self._images: ImagePattern = source.images
         self._source = source
-        self._remotes = remotes
+        self._catalog = catalog
         self._now = now
         self._notes = notes
         self._failures: list[tuple[str, AsyncpushError]] = []
@@ -42,7 +46,7 @@ class Expansion:
         self._left_out = Choice(str(self._images))
 
     def run(self) -> Iterator[tuple[str, Content | AsyncpushError]]:
-        """Each image's name with its content, or with the error why it cannot be had.
+        """What is wanted, by name, with its content, or with the error why none of it can be had.
 
         A listing is read as far as images are asked for.
 
@@ -50,10 +54,10 @@ class Expansion:
         :raises UsageError: a rule needs times that the registry does not list.
         """
         found = False
-        for reference, content in self._remotes.images(self._references(), self._source.access):
+        for wanted, content in self._catalog.open(self._wanted(), self._source.access):
             yield from self._failed()
             found = True
-            yield str(reference), content
+            yield str(wanted), content
         for failure in self._failed():
             found = True
             yield failure
@@ -64,11 +68,12 @@ class Expansion:
         failures, self._failures = self._failures, []
         yield from failures
 
-    def _references(self) -> Iterator[Reference]:
-        if self._images.reference is not None:
-            yield self._images.reference
+    def _wanted(self) -> Iterator[Wanted]:
+        if (reference := self._images.reference) is not None:
+            tags = () if reference.tag is None else (TagInfo(reference.tag, reference.digest),)
+            yield Wanted(reference.repository, tags, reference.digest)
             return
-        listing = self._remotes.listing(self._images.registry, self._source.access)
+        listing = self._catalog.listing(self._images.registry, self._source.access)
         self._check_times(listing)
         for name in self._named(listing):
             self._repositories += 1
@@ -87,11 +92,12 @@ class Expansion:
             if self._images.matches(name):
                 yield name
 
-    def _tags(self, listing: Listing, repository: Repository) -> Iterator[Reference]:
+    def _tags(self, listing: Listing, repository: Repository) -> Iterator[Wanted]:
         choice = Choice(str(repository))
         listed = ((info, info) for info in listing.tags(repository.name))
-        for info in choose(listed, self._source.rules, self._now, choice):
-            yield Reference(repository, info.name, info.digest)
+        chosen = choose(listed, self._source.rules, self._now, choice)
+        while tags := tuple(itertools.islice(chosen, _TAGS_AT_ONCE)):
+            yield Wanted(repository, tags)
         self._notes.chose(choice)
         for rule, left in choice.left_out.items():
             for name in left.examples:
@@ -133,16 +139,16 @@ class Expansion:
 
 
 def expansion(
-    source: JobSource, remotes: Remotes | None, now: datetime, notes: Notes
+    source: JobSource, catalog: Catalog | None, now: datetime, notes: Notes
 ) -> Iterator[tuple[str, Content | AsyncpushError]]:
     """See :class:`Expansion`.
 
     :raises UsageError: this command reads no registries.
     """
-    if remotes is None:
+    if catalog is None:
         raise UsageError(
             "images in registries cannot be read here",
             advice="use asyncpush run or plan",
             images=printable(source.directory),
         )
-    return Expansion(source, remotes, now, notes).run()
+    return Expansion(source, catalog, now, notes).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,7 @@ from asyncpush.plan.choose import EVERYTHING, Rules
 from asyncpush.plan.images import ImagePattern
 from asyncpush.plan.listing import SourceAccess
 from asyncpush.plan.reference import AnyRegistry
-from asyncpush.plan.sources import source_kind, source_name
+from asyncpush.plan.sources import source_identity, source_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +72,9 @@ class JobSource:
     @property
     def identity(self) -> list[Any]:
         """What makes it the same source when the job is run again."""
-        kind, path = source_kind(self.directory)
-        where = [kind, os.path.realpath(path)]
+        where = source_identity(self.directory)
         if self.images is not None:
-            where = ["images", str(self.images)]
+            where = ("images", str(self.images))
         more = {
             "rules": self.rules.texts if self.rules else None,
             "keep": self.keep or None,

@@ -15,6 +15,7 @@ from asyncpush.plan.reference import (
     parse_registry,
     without_password,
 )
+from asyncpush.plan.sources import parse_remote
 
 _MOST_CHARACTERS = 512
 
@@ -64,7 +65,7 @@ def parse_images(text: str) -> ImagePattern:
         )
     # The brackets of an IPv6 address in the host are no glob.
     if not glob.has_magic(text.removeprefix("docker://").partition("/")[2]):
-        reference = parse_reference(text)
+        reference = parse_remote(text)
         single = reference.tag is not None or reference.digest is not None
         repository = reference.repository
         return ImagePattern(repository.registry, repository.name, reference if single else None)
@@ -98,6 +99,7 @@ def _split(text: str) -> tuple[AnyRegistry, str]:
     if text.startswith("arn:"):
         head, slash, pattern = text.partition("/")
         return parse_reference(f"{head}/any").repository.registry, pattern if slash else ""
-    prefix = "docker://" if text.startswith("docker://") else ""
+    other = text.startswith(("docker://", "public.ecr.aws/"))
+    prefix = "docker://" if other else ""
     host, _, pattern = text.removeprefix(prefix).partition("/")
     return parse_registry(f"{prefix}{host}"), pattern

@@ -27,7 +27,7 @@ from asyncpush.oci.select import (
     parse_platform,
 )
 from asyncpush.plan.reference import Repository, is_tag, parse_reference
-from asyncpush.plan.sources import Sources, split_source
+from asyncpush.plan.sources import ChooseNames, Sources, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
 
@@ -38,7 +38,8 @@ class PushItem:
 
     :param source: an OCI layout directory; ``DIR:NAME`` and ``DIR@DIGEST`` choose one entry, an
         ``oci:`` before it changes nothing. ``oci-archive:FILE`` and ``docker-archive:FILE`` are
-        tar files, with the same ways to choose.
+        tar files, with the same ways to choose. ``docker://HOST/REPOSITORY[:TAG|@DIGEST]``, and the
+        references and ARNs of ECR, are repositories of registries; without a tag all of its tags.
     :param target: an ECR reference or a repository ARN. Without a tag, each entry's name gives
         its tag, and an entry without a name is pushed by digest.
     :param platform: ``OS/ARCH[/VARIANT]``: push that image of an index instead of the index.
@@ -52,6 +53,11 @@ class PushItem:
     def label(self) -> str:
         """What people call it."""
         return os.fspath(self.source)
+
+    @property
+    def opens(self) -> tuple[str, ChooseNames | None]:
+        """See :class:`Item`."""
+        return os.fspath(self.source), None
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`Item`."""
@@ -69,6 +75,12 @@ class Item(Protocol):
     @property
     def target(self) -> str:
         """Where it goes, for an error that concerns all of it."""
+        ...
+
+    @property
+    def opens(self) -> tuple[str, ChooseNames | None]:
+        """The source that :meth:`resolve` opens, and what chooses of its names, so that sources on
+        other machines are opened many at once."""
         ...
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
@@ -103,6 +115,11 @@ class ResolvedEntry(ABC):
     @abstractmethod
     def target(self) -> str:
         """Where it goes, for an error before :meth:`destination` is known."""
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether :meth:`chosen` reads the entry."""
+        return False
 
     @abstractmethod
     def chosen(self) -> Descriptor:
@@ -229,6 +246,7 @@ def resolve(item: PushItem, sources: Sources) -> Iterator[ResolvedEntry]:
     entries = choose_entries(layout, selector or reference.digest)
     if item.platform is not None:
         platform = parse_platform(item.platform)
+        sources.prefetch([(layout, entries)], nested=False)
         entries = [renamed(for_platform(layout, e, platform), e) for e in entries]
     if reference.digest is not None and any(e.digest != reference.digest for e in entries):
         raise UsageError(

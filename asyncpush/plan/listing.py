@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from asyncpush.errors import AsyncpushError, RegistryError
+from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import TagInfo
-from asyncpush.plan.reference import AnyRegistry, Reference
+from asyncpush.plan.reference import AnyRegistry, Repository
 
 T = TypeVar("T")
 
@@ -66,22 +67,41 @@ class Listing(Protocol):
         ...
 
 
-class Remotes(Protocol):
-    """Lists and opens what is in registries. Methods block, as those of :class:`Listing` do."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Some images of one repository.
+
+    :param tags: the images by their tags; none for one that is named by its digest.
+    :param digest: the digest that is named; with a tag, what the tag is taken for.
+    """
+
+    repository: Repository
+    tags: tuple[TagInfo, ...] = ()
+    digest: Digest | None = None
+
+    def __str__(self) -> str:
+        names = ", ".join(tag.name for tag in self.tags[:3])
+        more = len(self.tags) - 3
+        tags = f":{names}" if names else ""
+        return f"{self.repository}{tags}" + (f" and {more} more" if more > 0 else "")
+
+
+class Catalog(Protocol):
+    """Lists registries and opens what they list. Methods block, as those of a listing do."""
 
     def listing(self, registry: AnyRegistry, access: SourceAccess) -> Listing:
         """What a registry lists."""
         ...
 
-    def images(
-        self, references: Iterable[Reference], access: SourceAccess
-    ) -> Iterator[tuple[Reference, Content | AsyncpushError]]:
-        """Open images, each as content of one entry that is named by its tag.
+    def open(
+        self, wanted: Iterable[Wanted], access: SourceAccess
+    ) -> Iterator[tuple[Wanted, Content | AsyncpushError]]:
+        """Open images, each repository's as content whose entries are named by their tags.
 
-        References are taken a bounded number ahead, so that several can be asked for at once.
+        A bounded number of what is wanted is taken ahead, so that several can be asked for at once.
 
-        :return: each reference, in the order in which they came, with its content, or with the
-            error why it cannot be had.
+        :return: all that is wanted, in the order in which it came, with its content, or with the
+            error why none of it can be had. What single tags meet is in the content's ``problems``.
         """
         ...
 

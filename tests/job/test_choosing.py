@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from memory_remotes import MemoryRemotes
+from memory_catalog import MemoryCatalog
 
 from asyncpush.errors import (
     AccessDeniedError,
@@ -43,10 +43,10 @@ def load(folder: Path, *sources: dict[str, Any], **more: Any) -> Job:
     return load_job(path, {}, {})
 
 
-def run(job: Job, remotes: MemoryRemotes | None = None) -> tuple[list[str], list[AsyncpushError]]:
+def run(job: Job, catalog: MemoryCatalog | None = None) -> tuple[list[str], list[AsyncpushError]]:
     """Where images would go, and what fails of it; each as the engine asks for it."""
     goes, fails = [], []
-    sources = Sources(remotes=remotes)
+    sources = Sources(catalog=catalog)
     for item in job.items():
         try:
             for entry in item.resolve(sources):
@@ -67,8 +67,8 @@ def tags(*names: str, days: int | None = None) -> list[TagInfo]:
 
 
 @pytest.fixture
-def remotes(tmp_path: Path) -> MemoryRemotes:
-    return MemoryRemotes(
+def catalog(tmp_path: Path) -> MemoryCatalog:
+    return MemoryCatalog(
         tmp_path / "registry",
         {
             "other/app": tags("v1"),
@@ -80,7 +80,7 @@ def remotes(tmp_path: Path) -> MemoryRemotes:
 
 
 def test_globs_over_repositories_and_choices_of_tags(
-    tmp_path: Path, remotes: MemoryRemotes
+    tmp_path: Path, catalog: MemoryCatalog
 ) -> None:
     job = load(
         tmp_path,
@@ -89,7 +89,7 @@ def test_globs_over_repositories_and_choices_of_tags(
             "tags": {"semver": ">=1.1 <2", "exclude": ["*-rc*"], "newer_than": "90d"},
         },
     )
-    assert run(job, remotes) == (["team/api:v1.2.0", "team/web:v1.4.0"], [])
+    assert run(job, catalog) == (["team/api:v1.2.0", "team/web:v1.4.0"], [])
     assert job.notes.lines() == [
         "ghcr.io/team/api: semver >=1.1 <2 leaves out 2 (v1.0.0, v2.0.0)",
         "ghcr.io/team/api: semver >=1.1 <2 (no version) leaves out 1 (latest)",
@@ -100,42 +100,43 @@ def test_globs_over_repositories_and_choices_of_tags(
 
 
 def test_double_stars_cross_slashes_and_newest_counts_for_each_repository(
-    tmp_path: Path, remotes: MemoryRemotes
+    tmp_path: Path, catalog: MemoryCatalog
 ) -> None:
     job = load(tmp_path, {"images": [f"{FROM}/team/**"], "tags": {"newest": 1, "include": ["v*"]}})
-    assert run(job, remotes)[0] == ["team/api:v2.0.0", "team/deep/er:v1", "team/web:v1.4.0"]
+    assert run(job, catalog)[0] == ["team/api:v2.0.0", "team/deep/er:v1", "team/web:v1.4.0"]
 
 
 def test_single_images_and_single_repositories_need_no_catalog(
-    tmp_path: Path, remotes: MemoryRemotes
+    tmp_path: Path, catalog: MemoryCatalog
 ) -> None:
-    remotes.catalog = AccessDeniedError("denied", advice=NAME_THEM)
+    catalog.catalog = AccessDeniedError("denied", advice=NAME_THEM)
     digest = "sha256:" + "a" * 64
     job = load(
         tmp_path,
         {"images": [f"{FROM}/team/api:v7", f"{FROM}/team/web@{digest}", f"{FROM}/other/app"]},
         {"images": f"{FROM}/team/*"},
     )
-    goes, fails = run(job, remotes)
+    goes, fails = run(job, catalog)
     assert goes == ["team/api:v7", "team/web@", "other/app:v1"]
     assert [str(error) for error in fails] == [f"denied; {NAME_THEM}"]
 
 
 def test_a_listing_is_read_as_far_as_images_are_asked_for(tmp_path: Path) -> None:
     many = {f"team/r{i:04}": tags("v1") for i in range(1000)}
-    remotes = MemoryRemotes(tmp_path / "registry", dict(many))
+    catalog = MemoryCatalog(tmp_path / "registry", dict(many))
     job = load(tmp_path, {"images": f"{FROM}/team/*"})
     (item,) = job.items()
-    resolved = item.resolve(Sources(remotes=remotes))
+    resolved = item.resolve(Sources(catalog=catalog))
     for _ in range(4):
         next(resolved)
     # 2 pages of 3 repositories, and a page of tags for each of 4: two images are opened ahead.
-    assert remotes.pages == 6
+    assert catalog.pages == 6
 
 
-def test_what_fails_fails_alone(tmp_path: Path, remotes: MemoryRemotes) -> None:
-    remotes.content["team/api"] = AccessDeniedError("ListTags denied", call="ListTags")
-    remotes.content["team/web"] = tags("broken", "v1")
+def test_what_fails_fails_alone(tmp_path: Path, catalog: MemoryCatalog) -> None:
+    catalog.content["team/api"] = AccessDeniedError("ListTags denied", call="ListTags")
+    catalog.content["team/bad"] = tags("v1")
+    catalog.broken.add("team/bad")
     job = load(
         tmp_path,
         {"images": f"{FROM}/team/*"},
@@ -143,11 +144,11 @@ def test_what_fails_fails_alone(tmp_path: Path, remotes: MemoryRemotes) -> None:
         {"images": f"{FROM}/other/*", "tags": {"include": ["z*"]}},
         {"images": f"{FROM}/other/app"},
     )
-    goes, fails = run(job, remotes)
-    assert goes == ["team/web:v1", "other/app:v1"]
+    goes, fails = run(job, catalog)
+    assert goes == ["team/web:v1.1.0", "team/web:v1.3.0-rc.1", "team/web:v1.4.0", "other/app:v1"]
     denied, broken, nothing, no_tag = fails
     assert str(denied) == "ListTags denied (call ListTags, repository ghcr.io/team/api)"
-    assert "no such tag" in str(broken)
+    assert "gone" in str(broken)
     assert isinstance(nothing, RepositoryNotFoundError)
     assert "no repository matches the pattern (images ghcr.io/none/*)" in str(nothing)
     assert NAME_THEM in str(nothing)
@@ -158,31 +159,31 @@ def test_what_fails_fails_alone(tmp_path: Path, remotes: MemoryRemotes) -> None:
 
 
 def test_rules_about_times_need_a_registry_that_lists_them(
-    tmp_path: Path, remotes: MemoryRemotes
+    tmp_path: Path, catalog: MemoryCatalog
 ) -> None:
-    remotes.push_times = remotes.pull_times = False
+    catalog.push_times = catalog.pull_times = False
     job = load(
         tmp_path,
         {"images": f"{FROM}/team/*", "tags": {"newer_than": "90d"}},
         {"images": f"{HOST}/team/*", "tags": {"pulled_within": "90d"}},
     )
-    pushes, pulls = run(job, remotes)[1]
+    pushes, pulls = run(job, catalog)[1]
     assert "newer_than needs times of pushes, and ghcr.io lists none" in str(pushes)
     assert f"pulled_within needs times of pulls, and {HOST} lists none" in str(pulls)
 
 
-def test_templates_know_the_source(tmp_path: Path, remotes: MemoryRemotes) -> None:
+def test_templates_know_the_source(tmp_path: Path, catalog: MemoryCatalog) -> None:
     writer = LayoutWriter(tmp_path / "app")
     writer.entry(writer.image([]), "v1")
     writer.close()
     target = {"repository": "m/{source.registry}/{source.repository}/{directory}"}
     job = load(tmp_path, {"images": f"{FROM}/other/app"}, {"layouts": "app"}, targets=[target])
-    goes, (error,) = run(job, remotes)
+    goes, (error,) = run(job, catalog)
     assert goes == ["m/ghcr.io/other/app/app:v1"]
     assert "needs source.registry, and the image comes from no registry" in str(error)
 
 
-def test_each_source_has_an_access_of_its_own(tmp_path: Path, remotes: MemoryRemotes) -> None:
+def test_each_source_has_an_access_of_its_own(tmp_path: Path, catalog: MemoryCatalog) -> None:
     role = "arn:aws:iam::{account}:role/read-{region}"
     job = load(
         tmp_path,
@@ -190,8 +191,8 @@ def test_each_source_has_an_access_of_its_own(tmp_path: Path, remotes: MemoryRem
         {"images": f"{FROM}/other/*", "plain_http": True, "referrers": True},
         {"images": f"{FROM}/other/*", "referrers": ["application/spdx+json"]},
     )
-    run(job, remotes)
-    assert remotes.asked == [
+    run(job, catalog)
+    assert catalog.asked == [
         (HOST, SourceAccess("p", "arn:aws:iam::111122223333:role/read-eu-west-1", "x")),
         ("ghcr.io", SourceAccess(plain_http=True)),
         ("ghcr.io", SourceAccess()),
@@ -200,12 +201,12 @@ def test_each_source_has_an_access_of_its_own(tmp_path: Path, remotes: MemoryRem
 
 
 def test_immutable_tags_of_a_target_reach_its_images(
-    tmp_path: Path, remotes: MemoryRemotes
+    tmp_path: Path, catalog: MemoryCatalog
 ) -> None:
     target = {"repository": "a", "immutable_tags": ["v*"]}
     job = load(tmp_path, {"images": f"{FROM}/other/app"}, targets=[target])
     (item,) = job.items()
-    assert [e.immutable_tags for e in item.resolve(Sources(remotes=remotes))] == [("v*",)]
+    assert [e.immutable_tags for e in item.resolve(Sources(catalog=catalog))] == [("v*",)]
 
 
 def test_registries_are_not_read_where_nothing_can_read_them(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ DIGEST = "sha256:" + "a" * 64
         ("docker://ghcr.io/team/app", "ghcr.io", "team/app", None),
         ("docker://ghcr.io/team/app:v1", "ghcr.io", "team/app", "ghcr.io/team/app:v1"),
         (f"docker://[::1]:5000/a@{DIGEST}", "[::1]:5000", "a", f"[::1]:5000/a@{DIGEST}"),
+        ("docker://docker.io/nginx:1", "docker.io", "library/nginx", "docker.io/library/nginx:1"),
+        ("public.ecr.aws/x/*", "public.ecr.aws", "x/*", None),
         (f"{ECR}/team/**", ECR, "team/**", None),
         (f"docker://{ECR}/team/app", ECR, "team/app", None),
         ("arn:aws:ecr:eu-west-1:111122223333:repository/dev/*", ECR, "dev/*", None),

@@ -6,7 +6,7 @@ import base64
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import anyio
@@ -21,6 +21,8 @@ _DEFAULT_SECONDS = 60.0
 # Renewed before it ends, so that no call finds it ended on its way.
 _MARGIN_SECONDS = 10.0
 
+Actions = Literal["pull", "pull,push"]
+"""What tokens are asked for: a source is only read."""
 FindLogin = Callable[[str], Awaitable[Login | None]]
 """The credentials for a repository."""
 
@@ -37,23 +39,32 @@ class Authorizer:
     :param session: makes the calls to token services.
     :param host: the registry, for errors.
     :param find_login: finds credentials, asked again when the registry does not accept a header.
+    :param actions: what is done with the registry's repositories.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, host: str, find_login: FindLogin) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        host: str,
+        find_login: FindLogin,
+        actions: Actions = "pull,push",
+    ) -> None:
         self._session = session
         self._host = host
         self._find_login = find_login
+        self._actions = actions
         self._challenges: list[Challenge] = []
         self._held: dict[str, _Held] = {}
         self._lock = anyio.Lock()
 
     async def header(self, repository: str, extra: str | None = None) -> str | None:
-        """The header for pushing to a repository; None until a challenge says what is wanted.
+        """The header for a repository; None until a challenge says what is wanted.
 
+        :param repository: its name; empty for the registry's catalog.
         :param extra: a further repository to read from.
         """
         # A password is good for all that its user may do.
-        scope = _scope(repository, extra if self._wants_token() else None)
+        scope = _scope(repository, extra if self._wants_token() else None, self._actions)
         held = self._held.get(scope)
         if held is not None and held.until > time.monotonic():
             return held.header
@@ -159,8 +170,10 @@ class Authorizer:
         return _Held(f"Bearer {token}", time.monotonic() + seconds - margin)
 
 
-def _scope(repository: str, extra: str | None) -> str:
-    scope = f"repository:{repository}:pull,push"
+def _scope(repository: str, extra: str | None, actions: Actions) -> str:
+    if not repository:
+        return "registry:catalog:*"
+    scope = f"repository:{repository}:{actions}"
     return f"{scope} repository:{extra}:pull" if extra else scope
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -26,7 +25,6 @@ from asyncpush.errors import (
 from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, parse_manifest
-from asyncpush.oci.mediatypes import MANIFESTS
 from asyncpush.plan.limits import MIB
 from asyncpush.registries.base import (
     MountAnswer,
@@ -37,33 +35,21 @@ from asyncpush.registries.base import (
     UploadSession,
 )
 from asyncpush.registries.content import BlobReader
-from asyncpush.registries.distribution.auth import Authorizer, FindLogin
+from asyncpush.registries.distribution.asking import LOST, Asker, Endpoint
+from asyncpush.registries.distribution.auth import Actions, Authorizer, FindLogin
 from asyncpush.registries.distribution.body import PIECE, BlobBody
 from asyncpush.registries.distribution.dockerconfig import find_login
 from asyncpush.registries.distribution.errors import error_of, last_of, lost
+from asyncpush.registries.distribution.reading import ACCEPT, Reading
 from asyncpush.registries.distribution.referrers import add_referrer
 
 CHUNK = 64 * MIB
 """Bytes of a chunk, unless the registry asks for more: a blob up to this size goes in one request,
 a larger one can be taken up again in its middle."""
+# docker.io is what people write; the API is elsewhere.
+_API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _STORED = Mounting(referenced=False)
 _HEADS_AT_ONCE = 8
-_MOST_REDIRECTS = 5
-_ACCEPT = ", ".join(sorted(MANIFESTS))
-# aiohttp's message of a connection that could not be made holds host and port, no secret.
-_LOST = (aiohttp.ClientError, TimeoutError, OSError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where a registry is reached.
-
-    :param host: what people call it, for errors.
-    :param url: scheme, host and port.
-    """
-
-    host: str
-    url: URL
 
 
 class DistributionTransport:
@@ -81,11 +67,16 @@ class DistributionTransport:
         endpoint: Endpoint,
         find_login: FindLogin,
         mounting: Mounting,
+        actions: Actions = "pull,push",
     ) -> None:
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, find_login)
+        self._authorizer = Authorizer(session, endpoint.host, find_login, actions)
+        asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
+        self._ask, self._url = asker.ask, asker.url
+        self._where, self._location = asker.where, asker.location
+        self.reading = Reading(asker)
         self._completed: dict[str, None] = {}
         self._tags = anyio.Lock()
 
@@ -103,7 +94,7 @@ class DistributionTransport:
                     self._authorizer.challenged(None, answer.headers.getall("WWW-Authenticate", []))
                 elif answer.status >= 500 or answer.status == 429:
                     raise await error_of(answer, "GET /v2/", **where)
-        except (*_LOST, ValueError) as exc:  # ValueError: a proxy's address that is none
+        except (*LOST, ValueError) as exc:  # ValueError: a proxy's address that is none
             raise lost(exc, "GET /v2/", **where) from exc
 
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
@@ -269,7 +260,7 @@ class DistributionTransport:
         """See :class:`~asyncpush.registries.base.Transport`."""
         url = self._url(repository, "manifests", reference)
         where = {**self._where(repository), "digest": reference}
-        async with self._ask("GET", url, "GET manifest", repository, {"Accept": _ACCEPT}) as answer:
+        async with self._ask("GET", url, "GET manifest", repository, {"Accept": ACCEPT}) as answer:
             if answer.status == 404:
                 raise ManifestsNotFoundError("the repository does not have this manifest", **where)
             if answer.status != 200:
@@ -305,7 +296,7 @@ class DistributionTransport:
     async def _digest_of(self, repository: str, reference: str) -> Digest | None:
         url = self._url(repository, "manifests", reference)
         async with self._ask(
-            "HEAD", url, "HEAD manifest", repository, {"Accept": _ACCEPT}
+            "HEAD", url, "HEAD manifest", repository, {"Accept": ACCEPT}
         ) as answer:
             if answer.status == 404:
                 return None
@@ -315,63 +306,6 @@ class DistributionTransport:
         if told is not None:
             return Digest(told)
         return (await self.get_manifest(repository, reference)).digest
-
-    @contextlib.asynccontextmanager
-    async def _ask(
-        self,
-        method: str,
-        url: URL,
-        call: str,
-        repository: str,
-        headers: Mapping[str, str] = {},
-        body: Callable[[], Any] | None = None,
-        source: str | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Make a request, authorized, redirected where that is asked; at most two tries of a 401.
-
-        :param body: makes the body, once for each time that it is sent.
-        :param source: a further repository that is read from.
-        """
-        tried = False
-        redirects = 0
-        while True:
-            own = _same_place(url, self._endpoint.url)
-            token = await self._authorizer.header(repository, source) if own else None
-            sent = {**headers, **({"Authorization": token} if token else {})}
-            try:
-                async with self._session.request(
-                    method, url, headers=sent, data=body() if body else None, allow_redirects=False
-                ) as answer:
-                    challenges = answer.headers.getall("WWW-Authenticate", [])
-                    if answer.status == 401 and own and not tried:
-                        tried = True
-                        if self._authorizer.challenged(token, challenges):
-                            continue
-                    if answer.status in (301, 302, 307, 308) and redirects < _MOST_REDIRECTS:
-                        redirects += 1
-                        # Another host gets no credentials of this one.
-                        url = self._location(answer)
-                        continue
-                    yield answer
-                    return
-            except _LOST as exc:
-                raise lost(exc, call, **self._where(repository)) from exc
-
-    def _location(self, answer: aiohttp.ClientResponse) -> URL:
-        """Where an answer points: relative or absolute."""
-        location = answer.headers.get("Location")
-        if not location:
-            raise RegistryError(
-                "the registry's answer lacks its Location", registry=self._endpoint.host
-            )
-        try:
-            return answer.url.join(URL(location))
-        except ValueError as exc:
-            # It is not quoted: a storage's address has a signature in it.
-            raise RegistryError(
-                "the registry's answer has a Location that is no address",
-                registry=self._endpoint.host,
-            ) from exc
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
         """The upload session that an answer has opened."""
@@ -386,13 +320,6 @@ class DistributionTransport:
             raise UploadNotFoundError("the upload session is no address")
         return url
 
-    def _url(self, repository: str, *parts: str) -> URL:
-        path = "/".join(("v2", repository, *parts))
-        return self._endpoint.url.with_path(f"/{path}")
-
-    def _where(self, repository: str) -> dict[str, str]:
-        return {"repository": f"{self._endpoint.host}/{repository}"}
-
 
 @contextlib.asynccontextmanager
 async def open_transport(
@@ -406,6 +333,7 @@ async def open_transport(
     mounting: Mounting = _STORED,
     tls: ssl.SSLContext | None = None,
     read_timeout: float = 60.0,
+    actions: Actions = "pull,push",
 ) -> AsyncIterator[DistributionTransport]:
     """Open the transport to one registry.
 
@@ -417,12 +345,13 @@ async def open_transport(
     :param mounting: what it mounts; the specification knows no condition.
     :param tls: the authorities that are trusted, where they are not the machine's.
     :param read_timeout: seconds to wait for the next bytes of an answer.
+    :param actions: what tokens are asked for.
     """
 
     async def from_files(repository: str) -> Any:
         return await anyio.to_thread.run_sync(find_login, host, repository, dict(os.environ))
 
-    address = URL(url) if url else URL(f"{'http' if plain_http else 'https'}://{host}")
+    address = URL(url or f"{'http' if plain_http else 'https'}://{_API_HOSTS.get(host, host)}")
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=tls or True),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
@@ -431,7 +360,7 @@ async def open_transport(
         trust_env=True,
     ) as session:
         endpoint = Endpoint(host=host, url=address)
-        yield DistributionTransport(session, endpoint, find or from_files, mounting)
+        yield DistributionTransport(session, endpoint, find or from_files, mounting, actions)
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -441,7 +370,3 @@ async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield piece
     except aiohttp.ClientPayloadError:
         return
-
-
-def _same_place(url: URL, other: URL) -> bool:
-    return (url.scheme, url.host, url.port) == (other.scheme, other.host, other.port)

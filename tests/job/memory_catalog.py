@@ -11,24 +11,24 @@ from asyncpush.errors import AsyncpushError, ManifestsNotFoundError
 from asyncpush.oci.layout import Content, Layout
 from asyncpush.oci.writer import LayoutWriter
 from asyncpush.plan.choose import TagInfo
-from asyncpush.plan.listing import Listing, SourceAccess, read_pages
-from asyncpush.plan.reference import AnyRegistry, Reference
+from asyncpush.plan.listing import Listing, SourceAccess, Wanted, read_pages
+from asyncpush.plan.reference import AnyRegistry
 
 T = TypeVar("T")
 
 PAGE = 3
 
 
-class RemoteImage(Layout):
-    """A layout of one image that says which repository it comes from."""
+class RemoteImages(Layout):
+    """A layout that says which repository it comes from."""
 
-    def __init__(self, root: Path, reference: Reference) -> None:
+    def __init__(self, root: Path, wanted: Wanted) -> None:
         super().__init__(root)
-        self.registry = reference.repository.registry.host
-        self.repository = reference.repository.name
+        self.registry = wanted.repository.registry.host
+        self.repository = wanted.repository.name
 
 
-class MemoryRemotes:
+class MemoryCatalog:
     """Repositories with their tags; one that is an error raises it when it is listed.
 
     ``pages`` counts the pages that were read.
@@ -49,6 +49,7 @@ class MemoryRemotes:
         self.push_times = push_times
         self.pull_times = pull_times
         self.pages = 0
+        self.broken: set[str] = set()
         self.asked: list[tuple[str, SourceAccess]] = []
 
     def listing(self, registry: AnyRegistry, access: SourceAccess) -> Listing:
@@ -75,22 +76,20 @@ class MemoryRemotes:
 
         return read_pages(fetch, "memory")
 
-    def images(
-        self, references: Iterable[Reference], access: SourceAccess
-    ) -> Iterator[tuple[Reference, Content | AsyncpushError]]:
-        references = iter(references)
+    def open(
+        self, wanted: Iterable[Wanted], access: SourceAccess
+    ) -> Iterator[tuple[Wanted, Content | AsyncpushError]]:
+        pending = iter(wanted)
         # Two ahead, as one over the network would be some ahead.
-        while ahead := list(itertools.islice(references, 2)):
-            for reference in ahead:
-                yield reference, self._open(reference)
+        while ahead := list(itertools.islice(pending, 2)):
+            for one in ahead:
+                yield one, self._open(one)
 
-    def _open(self, reference: Reference) -> Content | AsyncpushError:
-        if reference.tag == "broken":
-            return ManifestsNotFoundError("no such tag", reference=str(reference))
-        name = f"{reference.repository.name}-{reference.tag}".replace("/", "_")
-        folder = self.root / name
-        if not folder.exists():
-            writer = LayoutWriter(folder)
-            writer.entry(writer.image([], config={"name": name}), reference.tag)
-            writer.close()
-        return RemoteImage(folder, reference)
+    def _open(self, wanted: Wanted) -> Content | AsyncpushError:
+        if wanted.repository.name in self.broken:
+            return ManifestsNotFoundError("gone", repository=str(wanted.repository))
+        number = len(list(self.root.iterdir())) if self.root.exists() else 0
+        writer = LayoutWriter(self.root / str(number))
+        for name in [tag.name for tag in wanted.tags] or [""]:
+            writer.entry(writer.image([], config={"name": f"{wanted}{name}"}), name)
+        return RemoteImages(writer.close(), wanted)
