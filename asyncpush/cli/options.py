@@ -94,7 +94,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--plain-http",
             is_flag=True,
-            help="Ask docker:// registries without TLS, also those that are not on this machine.",
+            help="Ask docker:// registries, sources and targets, without TLS, also those that are"
+            " not on this machine.",
         ),
         click.option(
             "--atomic",
@@ -148,6 +149,33 @@ def aws_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def aws_of(flags: Mapping[str, Any]) -> AwsOptions:
     """What :func:`aws_options` were given."""
     return AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say whose credentials ECR sources are read with;
+    :func:`source_aws_of` reads them."""
+    for option in (
+        click.option(
+            "--source-role-arn", metavar="ARN", help="Role that ECR sources are read with."
+        ),
+        click.option(
+            "--source-profile",
+            metavar="NAME",
+            help="AWS profile that ECR sources are read with; default: as for the target.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def source_aws_of(flags: Mapping[str, Any]) -> AwsOptions | None:
+    """What :func:`source_options` were given; None is as for the target."""
+    profile, role = flags["source_profile"], flags["source_role_arn"]
+    if profile is None and role is None:
+        return None
+    return AwsOptions(
+        profile=profile or flags["profile"], role_arn=role, endpoint_url=flags["endpoint_url"]
+    )
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
