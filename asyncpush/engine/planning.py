@@ -28,6 +28,7 @@ from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry
 from asyncpush.plan.reference import without_password
 from asyncpush.plan.sources import Sources
+from asyncpush.sources.catalog import RegistryCatalog
 from asyncpush.sources.opener import FromThread, Opener
 
 # Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
@@ -61,7 +62,10 @@ async def plan_items(
             options.temp_space, anyio.from_thread.check_cancelled, partial(_side_by_side, pool)
         )
         remote = FromThread(Opener(remotes.connect))
-        sources = Sources(scratch, compress_layers=options.compress_layers, remote=remote)
+        catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
+        sources = Sources(
+            scratch, compress_layers=options.compress_layers, remote=remote, catalog=catalog
+        )
         steps = _plan_items(items, planner, rejected, sources)
         while await anyio.to_thread.run_sync(_advance, steps):
             pass

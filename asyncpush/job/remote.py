@@ -8,8 +8,7 @@ from datetime import datetime
 
 from asyncpush.errors import (
     AsyncpushError,
-    ManifestsNotFoundError,
-    RepositoryNotFoundError,
+    SourceNotFoundError,
     UsageError,
     printable,
 )
@@ -50,7 +49,8 @@ class Expansion:
 
         A listing is read as far as images are asked for.
 
-        :raises RegistryError: repositories cannot be listed, or nothing at all is found.
+        :raises RegistryError: repositories cannot be listed.
+        :raises SourceNotFoundError: nothing at all is found.
         :raises UsageError: a rule needs times that the registry does not list.
         """
         found = False
@@ -121,7 +121,7 @@ class Expansion:
     def _nothing(self) -> AsyncpushError:
         where = str(self._images)
         if not self._repositories:
-            return RepositoryNotFoundError(
+            return SourceNotFoundError(
                 "no repository matches the pattern",
                 advice=f"* stays between slashes, ** crosses them; or {NAME_THEM}",
                 images=where,
@@ -131,7 +131,7 @@ class Expansion:
             for rule, left in self._left_out.left_out.items()
         )
         count = "1 repository" if self._repositories == 1 else f"{self._repositories} repositories"
-        return ManifestsNotFoundError(
+        return SourceNotFoundError(
             f"no tag of {count} is chosen: " + (how or "there are no tags"),
             advice="mend tags of the source, or name an image by its digest",
             images=where,

@@ -13,8 +13,7 @@ from memory_catalog import MemoryCatalog
 from asyncpush.errors import (
     AccessDeniedError,
     AsyncpushError,
-    ManifestsNotFoundError,
-    RepositoryNotFoundError,
+    SourceNotFoundError,
     UsageError,
 )
 from asyncpush.job.items import Job
@@ -149,10 +148,10 @@ def test_what_fails_fails_alone(tmp_path: Path, catalog: MemoryCatalog) -> None:
     denied, broken, nothing, no_tag = fails
     assert str(denied) == "ListTags denied (call ListTags, repository ghcr.io/team/api)"
     assert "gone" in str(broken)
-    assert isinstance(nothing, RepositoryNotFoundError)
+    assert isinstance(nothing, SourceNotFoundError)
     assert "no repository matches the pattern (images ghcr.io/none/*)" in str(nothing)
     assert NAME_THEM in str(nothing)
-    assert isinstance(no_tag, ManifestsNotFoundError)
+    assert isinstance(no_tag, SourceNotFoundError)
     assert "no tag of 1 repository is chosen: include z* leaves out v1" in str(no_tag)
     # A job file is right that names what a registry lacks; what else it names still goes.
     assert not any(isinstance(error, UsageError) for error in fails)
