@@ -104,6 +104,7 @@ def _run(flags: dict[str, Any]) -> ExitCode:
         fingerprint=fingerprint,
         strict=True,
         shard=partial(_shard_of, shard) if shard else None,
+        notes=job.notes,
         whole=not flags["only"] and not flags["exclude"],
         nothing_to_do=ExitCode.NOTHING_TO_DO,
     )

@@ -17,8 +17,8 @@ from asyncpush.errors import (
     printable,
 )
 from asyncpush.oci.descriptor import Descriptor
-from asyncpush.oci.digest import parse_digest
-from asyncpush.oci.layout import Content
+from asyncpush.oci.digest import Digest, parse_digest
+from asyncpush.oci.layout import BlobSource, Content
 from asyncpush.oci.select import (
     entries_named,
     entry_by_digest,
@@ -183,6 +183,30 @@ class _PushEntry(ResolvedEntry):
         return self._repository, (tag,)
 
 
+class _NoContent:
+    """Content that cannot be had."""
+
+    root = ""
+    entries: tuple[Descriptor, ...] = ()
+    numbered: tuple[Descriptor, ...] = ()
+    registry = repository = None
+
+    def __init__(self, error: AsyncpushError) -> None:
+        self._error = error
+
+    def find(self, descriptor: Descriptor) -> BlobSource:  # noqa: ARG002 - as Content has it
+        raise self._error
+
+    def find_manifest(self, descriptor: Descriptor) -> BlobSource:  # noqa: ARG002 - the same
+        raise self._error
+
+    def holds(self, digest: Digest) -> bool:  # noqa: ARG002 - the same
+        return False
+
+
+_UNKNOWN = Descriptor(media_type="", digest=Digest(""), size=0)
+
+
 class FailedEntry(ResolvedEntry):
     """An image that is known by name alone, since it cannot be opened.
 
@@ -194,7 +218,7 @@ class FailedEntry(ResolvedEntry):
     __slots__ = ("_error", "_name", "_target")
 
     def __init__(self, name: str, target: str, error: AsyncpushError) -> None:
-        # Without super().__init__(): there is no layout and no entry, and nothing asks for them.
+        super().__init__(_NoContent(error), _UNKNOWN)
         self._name = name
         self._target = target
         self._error = error

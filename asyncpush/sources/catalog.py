@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio
 
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, SourceNotFoundError
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import TagInfo
 from asyncpush.plan.listing import Listing, SourceAccess, Wanted, read_pages
@@ -50,8 +50,15 @@ class DistributionListing:
         """See :class:`~asyncpush.plan.listing.Listing`."""
         reading = self._source.reading
         place = reading.place(repository)
-        for name in self._read("ListTags", place, partial(reading.tags, repository)):
-            yield TagInfo(name)
+        try:
+            for name in self._read("ListTags", place, partial(reading.tags, repository)):
+                yield TagInfo(name)
+        except SourceNotFoundError as exc:
+            raise SourceNotFoundError(
+                f"the source repository {repository} does not exist",
+                advice="check its name, and sign in if it is private",
+                **exc.where,
+            ) from exc
 
     def _read(
         self, call: str, place: str, page: Callable[[str | None], Awaitable[Page]]
