@@ -68,6 +68,7 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     """Push, or show what would be pushed."""
     if output.dry_run:
         return _preview(task, options, output)
+    _check_files(output)
     watch = Watch(output)
     pusher = Pusher(options, on_event=watch.take)
     journal = None if output.no_journal else output.journal or _default_journal(task)
@@ -103,10 +104,32 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
         return stopped[0]
     waited = replicated if output.wait_for_replication else None
     watch.write_report(task.title, pusher.report, options, waited)
+    _write_files(pusher.report, output)
     if journal is not None and pusher.report.ok and task.whole:
         remove_journal(journal)
     _print(pusher.report, verified, replicated, options, output)
     return _code(task, pusher.report, verified, replicated, output)
+
+
+def _check_files(output: Output) -> None:
+    """Find out before a push whether its references and lock could be written."""
+    if paths := [path for path in (output.image_refs, output.lock) if path is not None]:
+        from asyncpush.report.file import check_writable  # noqa: PLC0415 - costs, and few ask
+
+        for path in paths:
+            check_writable(path)
+
+
+def _write_files(report: PushReport, output: Output) -> None:
+    """Write references and lock, where they are asked for."""
+    if output.image_refs is None and output.lock is None:
+        return
+    from asyncpush.report.refs import write_image_refs, write_lock  # noqa: PLC0415 - as above
+
+    if output.image_refs is not None:
+        write_image_refs(output.image_refs, report)
+    if output.lock is not None and not write_lock(output.lock, report):
+        log_event(Warned(f"no lock is written to {output.lock}: not all of it is there"))
 
 
 def _print(

@@ -63,4 +63,5 @@ class ImagePush:
                 self.tally.tags.get(tag) or TagResult(tag, TagStatus.NOT_MOVED)
                 for tag in self.image.tags
             ),
+            origin=self.image.origin,
         )

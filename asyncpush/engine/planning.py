@@ -175,7 +175,7 @@ def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None
         digest = str(chosen.digest)
         repository, tags = resolved.destination()
         reference = PlannedImage(resolved.name, repository, chosen.digest, tags).reference
-        planner.add(resolved.layout, chosen, repository, tags)
+        planner.add(resolved.layout, chosen, repository, tags, resolved.origin)
     except AsyncpushError as exc:
         return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=exc)
     return None

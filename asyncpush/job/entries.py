@@ -13,6 +13,7 @@ from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import load_json
 from asyncpush.oci.select import for_platform, parse_platform
 from asyncpush.oci.trim import trim
+from asyncpush.plan.graph import Origin
 from asyncpush.plan.items import ResolvedEntry, renamed, tag_of
 from asyncpush.plan.reference import AnyRegistry, Registry, Repository, parse_reference
 
@@ -22,6 +23,7 @@ class Picked:
     """What goes of one entry, to however many places: itself, one image, or a smaller index.
 
     :param name: what people call its source.
+    :param where: its source, to be named again.
     :param platform: take the image for it out of an index.
     """
 
@@ -29,6 +31,7 @@ class Picked:
     entry: Descriptor
     source: JobSource
     name: str
+    where: str
     platform: str | None
     notes: Notes
 
@@ -60,6 +63,14 @@ class JobEntry(ResolvedEntry):
         self.directory = picked.name
         self.registry = registry
         self._destination = destination
+
+    @property
+    def origin(self) -> Origin:
+        """See :class:`~asyncpush.plan.items.ResolvedEntry`."""
+        chosen, keep = self.picked.chosen, self.picked.source.keep
+        if keep and chosen.digest != self.entry.digest:
+            return Origin(self.picked.where, self.entry.digest, keep)
+        return Origin(self.picked.where, chosen.digest)
 
     @property
     def referrers(self) -> tuple[str, ...] | None:

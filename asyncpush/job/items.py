@@ -19,7 +19,7 @@ from asyncpush.job.sources import JobSource
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import Choice, TagInfo, choose, matches_any
-from asyncpush.plan.items import FailedEntry, ResolvedEntry, choose_entries, tag_of
+from asyncpush.plan.items import FailedEntry, ResolvedEntry, choose_entries, source_of, tag_of
 from asyncpush.plan.reference import AnyRegistry
 from asyncpush.plan.sources import ChooseNames, Sources
 from asyncpush.registries.base import RepositorySettings
@@ -159,8 +159,9 @@ class JobItem:
 
     def _picked(self, layout: Content, entry: Descriptor, name: str) -> Iterator[ResolvedEntry]:
         source = self.job_source
+        where = source_of(layout, source.directory)
         for platform in source.platforms or (None,):
-            picked = Picked(layout, entry, source, name, platform, self.notes)
+            picked = Picked(layout, entry, source, name, where, platform, self.notes)
             for destination in source.destinations:
                 for registry in destination.registries:
                     image = JobEntry(picked, destination, registry)

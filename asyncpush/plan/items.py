@@ -26,8 +26,9 @@ from asyncpush.oci.select import (
     for_platform,
     parse_platform,
 )
+from asyncpush.plan.graph import Origin
 from asyncpush.plan.reference import Repository, is_tag, parse_reference
-from asyncpush.plan.sources import ChooseNames, Sources, split_source
+from asyncpush.plan.sources import ChooseNames, Sources, source_kind, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
 
@@ -117,6 +118,11 @@ class ResolvedEntry(ABC):
         """Where it goes, for an error before :meth:`destination` is known."""
 
     @property
+    def origin(self) -> Origin | None:
+        """Where it is read from; None where that is not known."""
+        return None
+
+    @property
     def narrowed(self) -> bool:
         """Whether :meth:`chosen` reads the entry."""
         return False
@@ -139,7 +145,7 @@ class ResolvedEntry(ABC):
 class _PushEntry(ResolvedEntry):
     """An entry of a PushItem; ``named`` tells that its name gives the tag if ``tag`` is None."""
 
-    __slots__ = ("_named", "_repository", "_tag")
+    __slots__ = ("_named", "_repository", "_source", "_tag")
 
     def __init__(
         self,
@@ -147,10 +153,12 @@ class _PushEntry(ResolvedEntry):
         entry: Descriptor,
         repository: Repository,
         tag: str | None,
+        source: str,
         *,
         named: bool,
     ) -> None:
         super().__init__(layout, entry)
+        self._source = source
         self._repository = repository
         self._tag = tag
         self._named = named
@@ -159,6 +167,11 @@ class _PushEntry(ResolvedEntry):
     def target(self) -> str:
         """See :class:`ResolvedEntry`."""
         return f"{self._repository}@{self.entry.digest}"
+
+    @property
+    def origin(self) -> Origin:
+        """See :class:`ResolvedEntry`."""
+        return Origin(self._source, self.entry.digest)
 
     def chosen(self) -> Descriptor:
         """See :class:`ResolvedEntry`."""
@@ -286,8 +299,21 @@ def resolve(item: PushItem, sources: Sources) -> Iterator[ResolvedEntry]:
         )
     # Whoever chooses by digest or number has said which image, and nothing of a tag.
     named = not _is_digest(selector) and not _number(selector) and reference.digest is None
+    source = source_of(layout, os.fspath(item.source))
     for entry in entries:
-        yield _PushEntry(layout, entry, reference.repository, reference.tag, named=named)
+        yield _PushEntry(layout, entry, reference.repository, reference.tag, source, named=named)
+
+
+def source_of(content: Content, source: str) -> str:
+    """The source of content that can be named again from anywhere, without an entry.
+
+    :param source: as the user wrote it.
+    """
+    if content.registry is not None:
+        return f"docker://{content.registry}/{content.repository}"
+    kind, _ = source_kind(source)
+    path, _ = split_source(source)
+    return source if "://" in path else f"{kind}:{os.path.abspath(path)}"  # noqa: PTH100 - text only
 
 
 def choose_entries(layout: Content, selector: str | None) -> list[Descriptor]:
