@@ -70,10 +70,14 @@ class Opener:
 
         :param nested: also what it names.
         """
+        # Each source once, so that nothing is fetched by two of its entries.
+        grouped: dict[int, tuple[RemoteContent, list[Descriptor]]] = {}
+        for content, descriptors in wanted:
+            if isinstance(content, RemoteContent):
+                grouped.setdefault(id(content), (content, []))[1].extend(descriptors)
         async with anyio.create_task_group() as tasks:
-            for content, descriptors in wanted:
-                if isinstance(content, RemoteContent):
-                    tasks.start_soon(partial(content.prefetch, descriptors, nested=nested))
+            for remote, together in grouped.values():
+                tasks.start_soon(partial(remote.prefetch, together, nested=nested))
 
     async def _open(self, source: str, choose: ChooseNames | None) -> Content:
         reference = parse_remote(source)
