@@ -86,6 +86,7 @@ class Pusher:
         :return: the plan, and a failed result for whatever cannot be pushed.
         """
         self.report = PushReport()
+        self._remotes.forgive()
         return await plan_items(items, self.options, self._remotes)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:

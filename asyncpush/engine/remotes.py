@@ -62,6 +62,10 @@ class Remotes:
         source, _ = await self._registries.do(registry, partial(self._connect, registry))
         return source
 
+    def forgive(self) -> None:
+        """Let registries that could not be opened be tried again."""
+        self._registries.forgive()
+
     def calls(self) -> dict[str, dict[str, Any]]:
         """As :meth:`asyncpush.engine.connections.Connections.calls`."""
         return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}

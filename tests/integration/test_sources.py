@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from aiohttp import web
 from gate import Answer, Gate, cut, gate_before
-from support import HOST, Served, asyncpush, docker_registry_at, environment
+from support import HOST, Served, asyncpush, environment
 
 from asyncpush import Pusher, PushItem, PushOptions
 from asyncpush.engine.results import ImageResult, PushReport
@@ -26,15 +26,6 @@ def env_of(registry: Served | None = None) -> dict[str, str]:
     env = environment(registry.url if registry else None, *(() if registry else ("",)))
     env.pop("REGISTRY_AUTH_FILE", None)
     return env | NOWHERE
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> object:
-    """docker-registry that holds the sample layout as ``team/app``; its address."""
-    with docker_registry_at(tmp_path_factory.mktemp("source")) as address:
-        done = asyncpush("push", sample, f"docker://{address}/{REPOSITORY}", env=env_of())
-        assert done.returncode == 0, done.stderr
-        yield address
 
 
 def names(layout: Path) -> dict[str, str]:
@@ -101,27 +92,25 @@ def test_ecr_takes_what_another_registry_has(
     assert names(sample).items() <= registry.digests(f"from-docker-{transport}").items()
 
 
-@pytest.mark.parametrize("form", ["host", "scheme", "arn"])
 def test_ecr_is_a_source_by_host_and_by_arn(
-    registry: Served, sample: Path, docker_registry: str, form: str
+    registry: Served, sample: Path, docker_registry: str
 ) -> None:
-    reference = registry.create(f"source-{form}")
-    done = asyncpush("push", sample, reference, env=env_of(registry))
+    host = registry.create("source")
+    done = asyncpush("push", sample, host, env=env_of(registry))
     assert done.returncode == 0, done.stderr
     account, region = HOST.split(".")[0], HOST.split(".")[3]
-    source = {
-        "host": reference,
-        "scheme": f"docker://{reference}",
-        "arn": f"arn:aws:ecr:{region}:{account}:repository/source-{form}",
-    }[form]
-    target = f"docker://{docker_registry}/ecr/{form}"
-    done = asyncpush("push", source, target, "--verify", env=env_of(registry))
+    target = f"docker://{docker_registry}/from-ecr"
+    done = asyncpush("push", host, target, "--verify", env=env_of(registry))
     assert done.returncode == 0, done.stderr
     assert "15 images: 15 pushed" in done.stdout
+    arn = f"arn:aws:ecr:{region}:{account}:repository/source"
     digest = names(sample)["gateway"]
-    by_digest = asyncpush("push", f"{source}@{digest}", f"{target}:pinned", env=env_of(registry))
-    assert by_digest.returncode == 0, by_digest.stderr
-    assert "1 image: 1 pushed" in by_digest.stdout
+    command = ["push", f"{arn}:service-02", f"docker://{host}@{digest}", target, "--json"]
+    done = asyncpush(*command, env=env_of(registry))
+    assert done.returncode == 0, done.stderr
+    found = {image["reference"] for image in json.loads(done.stdout)["images"]}
+    place = target.removeprefix("docker://")
+    assert found == {f"{place}:service-02", f"{place}@{digest}"}
 
 
 def test_a_path_of_that_name_wins(
