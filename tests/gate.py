@@ -65,7 +65,7 @@ async def gate_before(upstream: str, answer: Answer | None = None) -> AsyncItera
 
     app = web.Application(client_max_size=2**30)
     app.router.add_route("*", "/{rest:.*}", handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession(auto_decompress=False) as session:

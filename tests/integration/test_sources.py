@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import pytest
 from aiohttp import web
 from gate import Answer, Gate, cut, gate_before
-from support import HOST, Served, asyncpush, environment
+from support import HOST, Served, asyncpush, environment, error_lines, serve
 
 from asyncpush import Pusher, PushItem, PushOptions
 from asyncpush.engine.results import ImageResult, PushReport
@@ -552,3 +553,78 @@ async def test_two_images_of_an_index_are_fetched_at_once_and_one_that_is_missin
         assert error is not None
         assert error.kind == "blob-missing"
         assert child in str(error)
+
+
+def test_sources_have_credentials_of_their_own(sample: Path, tmp_path: Path) -> None:
+    other = "444455556666"
+    theirs = {"access_key_id": "AKIDOFTHEOTHERONE000", "secret_access_key": "x" * 40}
+    with serve(tmp_path / "registry", [{**theirs, "account": other}]) as served:
+        config = tmp_path / "config"
+        config.write_text(
+            f"[profile other]\naws_access_key_id = {theirs['access_key_id']}\n"
+            f"aws_secret_access_key = {theirs['secret_access_key']}\n"
+        )
+        env = env_of(served) | {"AWS_CONFIG_FILE": str(config)}
+        source = f"{other}.dkr.ecr.eu-central-1.amazonaws.com/from"
+        done = asyncpush(
+            "push", sample, source, "--profile", "other", "--create-repositories", env=env
+        )
+        assert done.returncode == 0, done.stderr
+        command = ["copy", f"{source}:gateway", served.create("to")]
+        refused = asyncpush(*command, env=env)
+        assert refused.returncode == 1
+        (line,) = error_lines(refused)
+        assert f"docker://{source}" in line
+        done = asyncpush(*command, "--source-profile", "other", env=env)
+        assert done.returncode == 0, done.stderr
+        assert served.digests("to") == {"gateway": names(sample)["gateway"]}
+
+
+async def test_discovery_ends_when_it_is_cancelled(
+    source: str, docker_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = anyio.Event()
+
+    async def reply(request: web.Request, _gate: Gate) -> web.StreamResponse | None:
+        if request.method == "HEAD":
+            stuck.set()
+            await anyio.sleep(30)
+        return None
+
+    monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+    async with gate_before(source, reply) as gate, Pusher(PushOptions()) as pusher:
+        item = PushItem(f"docker://{gate.address}/{REPOSITORY}", f"docker://{docker_registry}/x")
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pusher.push, [item])
+                await stuck.wait()
+                tasks.cancel_scope.cancel()
+        assert tasks.cancel_scope.cancelled_caught
+        gate.answer = None
+        # And the same pusher goes on.
+        assert (await pusher.push([item])).ok
+
+
+async def test_a_pusher_sees_what_a_tag_has_become(
+    source: str, sample: Path, docker_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = ["service-01"]
+
+    async def reply(request: web.Request, gate: Gate) -> web.StreamResponse | None:
+        if not request.path.endswith("/manifests/moving"):
+            return None
+        url = f"http://{source}/v2/{REPOSITORY}/manifests/{asked[0]}"
+        headers = {"Accept": request.headers["Accept"]}
+        async with gate.session.request(request.method, url, headers=headers) as answer:
+            kept = ("Content-Type", "Docker-Content-Digest", "Content-Length")
+            return web.Response(headers={k: answer.headers[k] for k in kept})
+
+    monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+    async with gate_before(source, reply) as gate, Pusher(PushOptions()) as pusher:
+        text = f"docker://{gate.address}/{REPOSITORY}:moving"
+        target = f"docker://{docker_registry}/moving"
+        for name in ("service-01", "service-02"):
+            asked[:] = [name]
+            report = await pusher.push([PushItem(text, target)])
+            assert report.ok, failures(report)
+            assert [image.digest for image in report.images] == [names(sample)[name]]
