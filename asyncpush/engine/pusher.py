@@ -85,6 +85,8 @@ class Pusher:
         :param items: what to push.
         :return: the plan, and a failed result for whatever cannot be pushed.
         """
+        self.report = PushReport()
+        self._remotes.forgive()
         return await plan_items(items, self.options, self._remotes)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
@@ -112,7 +114,11 @@ class Pusher:
         :param sharing: how many machines share each registry's quotas
             (:class:`~asyncpush.plan.shards.Shard`).
         """
+        planning = self.report
         report = self.report = PushReport()
+        if not planning.complete and not planning.images:
+            # Sources were asked as well.
+            report.retries, report.throttles = planning.retries, planning.throttles
         begin = time.monotonic()
         self._connections.sharing = sharing or {}
         try:

@@ -85,6 +85,11 @@ class Remotes:
         )
         return listing
 
+    def forgive(self) -> None:
+        """Let registries that could not be opened be tried again."""
+        self._registries.forgive()
+        self._listings.forgive()
+
     def calls(self) -> dict[str, dict[str, Any]]:
         """As :meth:`asyncpush.engine.connections.Connections.calls`."""
         return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}

@@ -19,6 +19,7 @@ from asyncpush.plan.reference import (
     Repository,
     is_ecr,
     parse_reference,
+    without_password,
 )
 
 _KINDS = ("oci", "oci-archive", "docker-archive")
@@ -181,11 +182,13 @@ def parse_remote(text: str) -> Reference:
     """
     if text.startswith(_PUBLIC_ECR):
         text = f"docker://{text}"
-    try:
-        reference = parse_reference(text)
-    except InvalidReferenceError as exc:
-        exc.advice = exc.advice or "write docker://HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]"
-        raise
+    if "/" not in text.removeprefix("docker://"):
+        raise InvalidReferenceError(
+            "the source names no repository",
+            advice="write docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]",
+            reference=without_password(text),
+        )
+    reference = parse_reference(text)
     repository = reference.repository
     if repository.registry.host in _DOCKER_HUB:
         # What people call nginx is library/nginx there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
@@ -70,10 +70,30 @@ class Opener:
 
         :param nested: also what it names.
         """
+        # Each source once, so that nothing is fetched by two of its entries.
+        grouped: dict[int, tuple[RemoteContent, list[Descriptor]]] = {}
+        for content, descriptors in wanted:
+            if isinstance(content, RemoteContent):
+                grouped.setdefault(id(content), (content, []))[1].extend(descriptors)
         async with anyio.create_task_group() as tasks:
-            for content, descriptors in wanted:
-                if isinstance(content, RemoteContent):
-                    tasks.start_soon(partial(content.prefetch, descriptors, nested=nested))
+            for remote, together in grouped.values():
+                tasks.start_soon(partial(remote.prefetch, together, nested=nested))
+
+    async def repositories(self, registry: AnyRegistry) -> AsyncIterator[tuple[str, ...]]:
+        """The names of a registry's repositories, page by page, each once.
+
+        :raises AccessDeniedError: the registry does not list them.
+        """
+        source = await self._connect(registry)
+        place = f"docker://{registry.host}"
+        async for page in names_of(
+            lambda following: source.call(
+                "ListRepositories", place, partial(source.reading.catalog, following)
+            ),
+            "repositories",
+            place,
+        ):
+            yield page
 
     async def _open(self, source: str, choose: ChooseNames | None) -> Content:
         reference = parse_remote(source)
