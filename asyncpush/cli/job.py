@@ -21,7 +21,7 @@ from asyncpush.cli.options import (
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
-from asyncpush.plan.lock import is_lock, read_lock
+from asyncpush.plan.lock import Lock, is_lock, read_lock
 from asyncpush.plan.shards import Shard, cut
 from asyncpush.registries.base import RepositorySettings
 
@@ -50,6 +50,13 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="PATTERN",
             help="Leave out images that match. Repeatable.",
+        ),
+        click.option(
+            "--from-lock",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="LOCK.json",
+            help="Push exactly what a lock names, with the job's registries, credentials and"
+            " options.",
         ),
         click.option(
             "--shard",
@@ -101,9 +108,12 @@ def _run(flags: dict[str, Any]) -> ExitCode:
         registries=job.registries,
         create=job.create if flags["create_repositories"] else None,
     )
-    fingerprint = job.fingerprint() if shard is None else f"{job.fingerprint()} {shard}"
+    lock = None if flags["from_lock"] is None else _lock_of(flags["from_lock"], flags)
+    fingerprint = job.fingerprint() if lock is None else lock.fingerprint
+    if shard is not None:
+        fingerprint = f"{fingerprint} {shard}"
     task = Task(
-        items=job.items,
+        items=job.items if lock is None else lambda: lock.items,
         title=job.name,
         fingerprint=fingerprint,
         strict=True,
@@ -117,13 +127,13 @@ def _run(flags: dict[str, Any]) -> ExitCode:
 
 def _run_lock(flags: dict[str, Any], output: Output, shard: tuple[int, int] | None) -> ExitCode:
     """Push exactly what a lock names, to where it went."""
-    if flags["only"] or flags["exclude"] or flags["settings"]:
+    if flags["settings"] or flags["from_lock"] is not None:
         raise UsageError(
-            "--only, --exclude and --set are for job files",
+            "--set and --from-lock are for job files",
             advice="leave them out: a lock is pushed as it is",
             file=str(flags["job"]),
         )
-    lock = read_lock(flags["job"])
+    lock = _lock_of(flags["job"], flags)
     create = RepositorySettings() if flags["create_repositories"] else None
     task = Task(
         items=lambda: lock.items,
@@ -133,6 +143,16 @@ def _run_lock(flags: dict[str, Any], output: Output, shard: tuple[int, int] | No
         nothing_to_do=ExitCode.NOTHING_TO_DO,
     )
     return push_task(task, push_options(flags, create=create), output)
+
+
+def _lock_of(path: Path, flags: dict[str, Any]) -> Lock:
+    if flags["only"] or flags["exclude"]:
+        raise UsageError(
+            "--only and --exclude do not choose from a lock",
+            advice="leave them out: a lock is pushed as it is",
+            file=str(path),
+        )
+    return read_lock(path)
 
 
 def _shard_of(shard: tuple[int, int], plan: Plan) -> Shard:

@@ -6,10 +6,16 @@ import click
 
 from asyncpush.cli.output import print_json
 from asyncpush.job.document import job_schema
+from asyncpush.plan.lock import lock_schema
 from asyncpush.replication.document import replication_schema
 from asyncpush.report.document import report_schema
 
-_SCHEMAS = {"job": job_schema, "report": report_schema, "replication": replication_schema}
+_SCHEMAS = {
+    "job": job_schema,
+    "lock": lock_schema,
+    "report": report_schema,
+    "replication": replication_schema,
+}
 
 
 @click.command()

@@ -64,7 +64,14 @@ def test_a_lock_pushes_exactly_the_same_set_again(tmp_path: Path) -> None:
         assert asyncpush("run", lock, "--no-journal", env=env).returncode == 4
         done = asyncpush("run", lock, "--only", "x", env=env)
         assert done.returncode == 2
+        assert "do not choose from a lock" in done.stderr
+        done = asyncpush("run", lock, "--set", "a=b", env=env)
         assert "are for job files" in done.stderr
+        # With the job's registries; what its sources hold by now does not matter.
+        moved = ("run", job(tmp_path, tags={"include": ["plain"]}), "--from-lock", lock)
+        done = asyncpush(*moved, "--json", "--no-journal", env=env)
+        assert done.returncode == 4
+        assert len(json.loads(done.stdout)["images"]) == 4
         lock.write_bytes(before[:-40])
         (line,) = error_lines(asyncpush("run", lock, env=env))
         assert "the lock cannot be read: this is no JSON" in line
