@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
@@ -48,6 +48,13 @@ class AsyncpushError(Exception):
             if value is not None:
                 self.where.setdefault(key, without_user(value))
         return self
+
+    def again(self) -> Self:
+        """The same error for another image that meets it: each gets places of its own."""
+        error = type(self).__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__, where=dict(self.where))
+        error.__cause__ = self.__cause__
+        return error
 
     def __str__(self) -> str:
         places = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.where.items())

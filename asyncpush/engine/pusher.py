@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
@@ -33,7 +33,7 @@ from asyncpush.engine.repositories import Repositories
 from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.engine.verify import RepositoryCheck, Verdict, VerifyReport
 from asyncpush.engine.work import for_each
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.items import Item
@@ -61,6 +61,7 @@ class Pusher:
         self.options = options or PushOptions()
         self.report = PushReport()
         self._on_event = on_event
+        self._pushing = False
         self._connections = Connections(self.options, self._emit)
 
     async def __aenter__(self) -> Pusher:
@@ -93,8 +94,10 @@ class Pusher:
         :param journal: remembers what is needed to take the push up again after it was killed
             (:func:`~asyncpush.engine.journal.open_journal`).
         :return: what came of every image. Failures are in it, never raised.
+        :raises UsageError: this Pusher is pushing already.
         """
-        return await self.push_plan(*await self.plan(items), journal=journal)
+        with self._alone():
+            return await self._push_plan(*await self.plan(items), journal, {})
 
     async def push_plan(
         self,
@@ -108,10 +111,36 @@ class Pusher:
 
         :param sharing: how many machines share each registry's quotas
             (:class:`~asyncpush.plan.shards.Shard`).
+        :raises UsageError: this Pusher is pushing already.
         """
+        with self._alone():
+            return await self._push_plan(plan, rejected, journal, sharing or {})
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One push at a time: its report is the Pusher's, and so are its counts of calls."""
+        if self._pushing:
+            raise UsageError(
+                "this Pusher is pushing already",
+                advice="wait until that push has ended, give it all items at once, or use a Pusher"
+                " for each push",
+            )
+        self._pushing = True
+        try:
+            yield
+        finally:
+            self._pushing = False
+
+    async def _push_plan(
+        self,
+        plan: Plan,
+        rejected: Iterable[ImageResult],
+        journal: NoJournal | None,
+        sharing: Mapping[AnyRegistry, int],
+    ) -> PushReport:
         report = self.report = PushReport()
         begin = time.monotonic()
-        self._connections.sharing = sharing or {}
+        self._connections.sharing = sharing
         try:
             rejected = list(rejected)
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))

@@ -20,6 +20,10 @@ T = TypeVar("T")
 _MOST_PATIENCE = 300.0
 
 
+class NotNeededError(Exception):
+    """Raised by a call that is not needed any more when its turn has come: nothing was asked."""
+
+
 class Retrier:
     """Retries calls that fail in a way that may pass, with full jitter.
 
@@ -27,7 +31,8 @@ class Retrier:
     clients best ("Exponential Backoff And Jitter", AWS Architecture Blog). A registry that says
     when it wants to be asked again (Retry-After) is not asked sooner.
 
-    :param attempts: how often a call may fail in all; being throttled does not count.
+    :param attempts: how often a call may fail in all; being throttled counts only while no call of
+        its kind goes through.
     :param base: seconds; the bound of the first wait.
     :param cap: seconds; no bound grows beyond it.
     :param emit: told of every try and every retry.
@@ -58,14 +63,16 @@ class Retrier:
     ) -> T:
         """Make a call until it succeeds, fails for good, or was tried often enough.
 
-        Being throttled is no failure while other calls of the same kind go through: it costs time,
-        and lowers the pace for all of them.
+        Being throttled is no failure while calls of the same kind go through: it costs time, and
+        lowers the pace for all of them. It is one after ``attempts`` tries if such calls have been
+        answered by nothing but throttling for two minutes.
 
         :param name: the API's name of the call.
         :param repository: what it is about, for the events.
         :param pace: how fast such calls may be made; told what came of this one.
         :param attempts: how often it may fail, if less often than other calls.
         :raises TransientError: the last failure, which says how often it was tried.
+        :raises NotNeededError: the call itself raised it; it was not made, and is not counted.
         """
         attempts = min(self._attempts, attempts or self._attempts)
         failures = throttles = 0
@@ -76,14 +83,18 @@ class Retrier:
             try:
                 result = await call()
             except ThrottledError as exc:
-                pace.throttled()
+                pace.throttled(min(exc.retry_after or 0.0, _MOST_PATIENCE))
                 ended(exc.kind)
                 throttles += 1
-                attempt, last, error = throttles, not pace.progresses, exc
+                last = throttles >= attempts and not pace.progresses
+                attempt, error = throttles, exc
             except TransientError as exc:
                 ended(exc.kind)
                 failures += 1
                 attempt, last, error = failures, failures >= attempts, exc
+            except NotNeededError:
+                pace.unneeded()
+                raise
             except AsyncpushError as exc:
                 pace.succeeded()
                 ended(exc.kind)
