@@ -9,6 +9,7 @@ from typing import TypeVar
 import anyio
 
 from asyncpush.engine.events import EventSink
+from asyncpush.engine.optional import OptionalCall
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
 from asyncpush.engine.refusals import Refusals
@@ -89,8 +90,7 @@ class Context:
     health: Health
     throughput: Throughput = field(default_factory=Throughput)
     refusals: Refusals = field(default_factory=Refusals)
-    denied: set[str] = field(default_factory=set)
-    """Calls that a push can do without, and that the registry has denied: not asked again."""
+    reading_tags: OptionalCall = field(default_factory=OptionalCall)
 
     async def call(self, name: str, where: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make one of the registry's calls at its pace, with retries.

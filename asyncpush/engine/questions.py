@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import anyio
@@ -23,10 +24,17 @@ class Questions(Generic[K, V]):
 
     :param ask: asks the registry about at most 100 of them and answers each; retries are its
         business.
+    :param further: what will be asked about later, too; it fills up batches.
     """
 
-    def __init__(self, ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
+        further: Iterable[K] = (),
+    ) -> None:
         self._ask = ask
+        self._further = further
+        self._ahead: Iterator[K] = iter(further)
         self._known: dict[K, V] = {}
         self._waiting: dict[K, None] = {}
         self._lock = anyio.Lock()
@@ -49,9 +57,10 @@ class Questions(Generic[K, V]):
                 # Images that start in the same moment get to add theirs first.
                 await anyio.lowlevel.checkpoint()
                 self._waiting.update((key, None) for key in wanted if key not in self._known)
-                batch = [key for key, _ in zip(self._waiting, range(BATCH), strict=False)]
+                batch = dict.fromkeys(itertools.islice(self._waiting, BATCH))
                 if batch:
-                    await self._ask_batch(batch)
+                    self._fill(batch)
+                    await self._ask_batch(list(batch))
         return {key: self._known[key] for key in wanted}
 
     def known(self) -> Mapping[K, V]:
@@ -66,6 +75,16 @@ class Questions(Generic[K, V]):
         """Let these be asked about again."""
         for key in keys:
             self._known.pop(key, None)
+
+    def ask_again(self) -> None:
+        """Forget all answers: what was asked may have changed since."""
+        self._known.clear()
+        self._ahead = iter(self._further)
+
+    def _fill(self, batch: dict[K, None]) -> None:
+        while len(batch) < BATCH and (key := next(self._ahead, None)) is not None:
+            if key not in self._known:
+                batch[key] = None
 
     async def _ask_batch(self, batch: Sequence[K]) -> None:
         try:

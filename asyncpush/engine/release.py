@@ -59,6 +59,7 @@ class Release:
                 self._finish(push)
             return
         self._emit(TagsMoving(sum(len(push.image.tags) for push in staged)))
+        await self._each_repository(staged, _ask_again)
         await self._for_each(staged, self._move)
         if self._stopped:
             await self._roll_back(staged)
@@ -152,6 +153,11 @@ class Release:
             await work(groups[str(push.image.repository)])
 
         await self._for_each([some[0] for some in groups.values()], one)
+
+
+async def _ask_again(pushes: Sequence[ImagePush]) -> None:
+    """What tags pointed to in the first phase may be long ago."""
+    (await pushes[0].repository()).ask_again()
 
 
 def _roots(pushes: Sequence[ImagePush]) -> dict[str, Digest]:

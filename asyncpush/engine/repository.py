@@ -12,7 +12,7 @@ from asyncpush.engine.context import Context
 from asyncpush.engine.events import ManifestCommitted, RepositoryCreated
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.retry import NotNeededError
-from asyncpush.engine.tags import MANIFEST_COPIES, RepositoryTags
+from asyncpush.engine.tags import MANIFEST_COPIES, RepositoryTags, noting_doubt
 from asyncpush.engine.tally import Tally
 from asyncpush.engine.work import Once
 from asyncpush.errors import (
@@ -23,8 +23,6 @@ from asyncpush.errors import (
     RefusedError,
     RegistryError,
     RepositoryNotFoundError,
-    ThrottledError,
-    TransientError,
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
@@ -60,13 +58,15 @@ class RepositoryPush:
         self._created: Once[str, None] = Once()
         # Commits that have acted in this run, or may have: the answer was lost.
         self._acted: set[tuple[Digest, str | None]] = set()
-        self._tags = RepositoryTags(self._repository, context, journal, self._call)
+        self._tags = RepositoryTags(self._repository, plan.tags, context, journal, self._call)
 
     async def push(self, image: PlannedImage, tally: Tally) -> None:
         """Push one image: its blobs, then what it needs, then itself with its tags.
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
+        if await self._is_there(image, tally):
+            return
         await self.blobs.ensure(list(self._plan.blobs_of(image)), tally)
         for digest in image.manifests:
             if digest != image.root or not image.tags:
@@ -78,6 +78,8 @@ class RepositoryPush:
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
+        if await self._is_there(image, tally):
+            return
         await self.blobs.ensure(list(self._plan.blobs_of(image)), tally)
         for digest in image.manifests:
             await self._commit_untagged(image, digest, tally)
@@ -95,6 +97,10 @@ class RepositoryPush:
                 await self._commit_tag(image.root, tag, tally, stopped)
             except NotNeededError:
                 return
+
+    def ask_again(self) -> None:
+        """Let tags be asked about again before they move: others may have moved them since."""
+        self._tags.ask_again()
 
     async def note_tags(self, roots: Mapping[str, Digest]) -> None:
         """Ask and note what tags point to, so that they can be returned there.
@@ -130,6 +136,23 @@ class RepositoryPush:
         """Whether the repository has each of an image's blobs."""
         return await self.blobs.there(self._plan.blobs_of(image))
 
+    async def _is_there(self, image: PlannedImage, tally: Tally) -> bool:
+        """Whether all of an image's tags point to it, so that there is nothing to do.
+
+        A registry that holds a manifest holds what it names, but for foreign layers.
+        """
+        if not image.tags or self._context.options.include_foreign:
+            return False
+        if not await self._tags.all_point_to(image.tags, image.root):
+            return False
+        await self.blobs.note_existing(self._plan.blobs_of(image), tally)
+        for digest in image.manifests:
+            self._by_digest.add(digest)
+            self._references(self._plan.manifests[digest])
+        for tag in image.tags:
+            await self._note_tag(image.root, tag, tally, existed=True)
+        return True
+
     async def _commit_untagged(self, image: PlannedImage, digest: Digest, tally: Tally) -> None:
         """Commit one of an image's manifests by digest, unless an earlier run of the job has.
 
@@ -152,9 +175,8 @@ class RepositoryPush:
         """
         if stopped():
             raise NotNeededError
-        earlier = await self._journal.is_committed(self._repository, root, tag)
-        # Others may have moved it since, so what the journal says is asked for, and not believed.
-        there = earlier and not tally.brought_blobs and await self._tags.points_to(tag, root)
+        # A journal is not asked for this: others may have moved the tag since.
+        there = not tally.brought_blobs and await self._tags.all_point_to([tag], root)
         if there:
             self._references(self._plan.manifests[root])
         else:
@@ -164,7 +186,12 @@ class RepositoryPush:
                 if (root, tag) in self._acted:
                     tally.tags[tag] = self._tags.lost(tag, root)
                 raise
-        tally.tags[tag] = self._tags.result(tag, root, existed=there, earlier=earlier)
+            self._tags.moved(tag, root)
+        await self._note_tag(root, tag, tally, existed=there)
+
+    async def _note_tag(self, root: Digest, tag: str, tally: Tally, *, existed: bool) -> None:
+        earlier = existed and await self._journal.is_committed(self._repository, root, tag)
+        tally.tags[tag] = self._tags.result(tag, root, existed=existed, earlier=earlier)
 
     async def _ensure_manifest(
         self,
@@ -244,15 +271,10 @@ class RepositoryPush:
                 raw = await read_manifest(manifest.source, manifest.digest)
                 if stopped():
                     raise NotNeededError
-                try:
+                with noting_doubt(self._acted, key):
                     await self._transport.put_manifest(
                         self._repository.name, raw, manifest.media_type, manifest.digest, tag
                     )
-                except ThrottledError:
-                    raise
-                except TransientError:
-                    self._acted.add(key)
-                    raise
 
         try:
             await self._call("PutImage", put)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -12,7 +13,12 @@ from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.questions import BATCH, Questions
 from asyncpush.engine.results import TagResult, TagStatus
 from asyncpush.engine.work import Once
-from asyncpush.errors import AccessDeniedError, AsyncpushError, ManifestExistsError
+from asyncpush.errors import (
+    AsyncpushError,
+    ManifestExistsError,
+    ThrottledError,
+    TransientError,
+)
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.reference import Repository
 
@@ -22,7 +28,20 @@ escaped there."""
 
 _QUESTION = "BatchGetImage"
 
+K = TypeVar("K")
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def noting_doubt(doubt: set[K], key: K) -> Iterator[None]:
+    """Add a key to a set if the call that is made inside may have acted although it failed."""
+    try:
+        yield
+    except ThrottledError:
+        raise
+    except TransientError:
+        doubt.add(key)
+        raise
 
 
 class Call(Protocol):
@@ -38,35 +57,50 @@ class RepositoryTags:
     the call itself has done, when its first answer was lost. Nor does a journal: others write tags,
     too.
 
+    :param tags: all tags that the push gives.
     :param call: makes the calls.
     """
 
     def __init__(
-        self, repository: Repository, context: Context, journal: NoJournal, call: Call
+        self,
+        repository: Repository,
+        tags: Mapping[str, Digest],
+        context: Context,
+        journal: NoJournal,
+        call: Call,
     ) -> None:
         self._repository = repository
         self._context = context
         self._transport = context.transport
         self._journal = journal
         self._call = call
-        self._questions: Questions[str, Digest | None] = Questions(self._ask)
+        self._questions: Questions[str, Digest | None] = Questions(self._try_to_ask, tags)
         self._previous: dict[str, Digest | None] = {}
         self._after: Mapping[str, Digest | None] | None = None
+        # Tags whose return may have acted although its answer was lost.
+        self._in_doubt: set[str] = set()
         self._returned: Once[str, TagStatus] = Once()
 
-    async def points_to(self, tag: str, digest: Digest) -> bool:
-        """Whether it is proven that a tag points to a digest; asked once for each tag.
+    async def all_point_to(self, tags: Sequence[str], digest: Digest) -> bool:
+        """Whether it is proven that tags point to a digest; each is asked about once.
 
-        :return: False also where the registry may not be asked.
-        :raises RegistryError: it does not answer.
+        A push can do without this question, so it fails nothing.
+
+        :return: False also where the registry does not answer, or may not be asked, which costs one
+            call for all of its repositories.
         """
-        if _QUESTION in self._context.denied:
+        found = await self._context.reading_tags.make(partial(self._questions.get, tags))
+        if found is None:
             return False
-        try:
-            return (await self._questions.get([tag]))[tag] == digest
-        except AccessDeniedError:
-            self._context.denied.add(_QUESTION)
-            return False
+        return all(found[tag] == digest for tag in tags)
+
+    def ask_again(self) -> None:
+        """Forget what tags point to: others may have moved them since."""
+        self._questions.ask_again()
+
+    def moved(self, tag: str, digest: Digest) -> None:
+        """Note what a tag points to now."""
+        self._questions.learn(tag, digest)
 
     async def note(self, roots: Mapping[str, Digest]) -> None:
         """Ask and note what tags point to before they move, so that they can be returned there.
@@ -147,7 +181,7 @@ class RepositoryTags:
             await self._put_back(tag, before)
         except AsyncpushError as exc:
             self._warn(f"the tag {tag} was not returned: {exc}")
-            return moved
+            return TagStatus.UNKNOWN if tag in self._in_doubt else moved
         await self._forget(tag)
         return TagStatus.RETURNED
 
@@ -167,7 +201,8 @@ class RepositoryTags:
 
         async def put() -> None:
             async with self._context.limits.memory.hold(len(old.raw) * MANIFEST_COPIES):
-                await self._transport.put_manifest(name, old.raw, old.media_type, before, tag)
+                with noting_doubt(self._in_doubt, tag):
+                    await self._transport.put_manifest(name, old.raw, old.media_type, before, tag)
 
         try:
             await self._call("PutImage", put)
@@ -185,6 +220,11 @@ class RepositoryTags:
     async def _ask(self, tags: Sequence[str]) -> dict[str, Digest | None]:
         ask = partial(self._transport.tagged, self._repository.name, tags)
         found = await self._call(_QUESTION, ask)
+        return {tag: found.get(tag) for tag in tags}
+
+    async def _try_to_ask(self, tags: Sequence[str]) -> dict[str, Digest | None]:
+        ask = partial(self._transport.tagged, self._repository.name, tags)
+        found = await self._context.attempt(_QUESTION, str(self._repository), ask)
         return {tag: found.get(tag) for tag in tags}
 
     def _warn(self, text: str) -> None:

@@ -430,6 +430,9 @@ async def open_transport(
         auto_decompress=False,
         trust_env=True,
     ) as session:
+        # aiohttp would send a PUT again by itself when its connection breaks, and what the first
+        # one has done would be lost: one layer retries, and it is ours (decision 4).
+        session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
         yield DistributionTransport(session, endpoint, find or from_files, mounting)
 
