@@ -23,6 +23,7 @@ from asyncpush.registries.distribution import transport as distribution
 
 # Calls a second; no registry answers as fast.
 _UNKNOWN_QUOTA = 100_000.0
+_CLOSE_SECONDS = 2.0
 
 
 class Connections:
@@ -41,7 +42,8 @@ class Connections:
         # Hashing is the one piece of work that fills a processor.
         self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
         self._contexts: Once[AnyRegistry, Context] = Once()
-        self._paces: dict[AnyRegistry, Paces] = {}
+        # With the number of machines that share the quotas.
+        self._paces: dict[AnyRegistry, tuple[int, Paces]] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
         self.sharing: Mapping[AnyRegistry, int] = {}
         """How many machines share each registry's quotas, where that is more than this one."""
@@ -64,7 +66,7 @@ class Connections:
 
     def calls(self) -> dict[str, dict[str, Any]]:
         """By registry and call: how often it was made and throttled, its quota, its rate."""
-        return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        return {registry.host: paces.to_dict() for registry, (_, paces) in self._paces.items()}
 
     def _open(
         self, registry: AnyRegistry, settings: RegistrySettings
@@ -90,24 +92,48 @@ class Connections:
         )
 
     async def _connect(self, registry: AnyRegistry) -> Context:
-        """Open and authorize one registry's transport, before any byte goes there."""
-        settings = self._options.settings(registry)
-        transport = await self._stack.enter_async_context(self._open(registry, settings))
-        share = self.sharing.get(registry, 1)
-        published = PUBLISHED_QUOTAS
-        if isinstance(registry, DistributionRegistry):
-            # Nothing is published for these; what they throttle is adapted to.
-            published = dict.fromkeys(PUBLISHED_QUOTAS, _UNKNOWN_QUOTA)
-        quotas = {**published, **settings.quotas}
-        paces = Paces({call: rate / share for call, rate in quotas.items()})
+        """Open and authorize one registry's transport, before any byte goes there.
+
+        One that fails is closed at once: it may be tried again, with connections of its own.
+        """
+        stack = contextlib.AsyncExitStack()
+        try:
+            settings = self._options.settings(registry)
+            transport = await stack.enter_async_context(self._open(registry, settings))
+            context = self._surround(registry, transport)
+            await context.call("GetAuthorizationToken", registry.host, transport.authorize)
+        except BaseException:
+            await close(stack)
+            raise
+        self._stack.push_async_exit(stack)
+        return context
+
+    def _surround(self, registry: AnyRegistry, transport: Transport) -> Context:
         limits = Limits(
             layers=anyio.CapacityLimiter(self._options.layers),
             parts=anyio.CapacityLimiter(self._options.parts),
             memory=self._memory,
         )
-        context = Context(
-            transport, self._options, limits, self._retrier, paces, self._emit, Health()
-        )
-        self._paces[registry] = paces
-        await context.call("GetAuthorizationToken", registry.host, transport.authorize)
-        return context
+        paces = self._paces_of(registry)
+        return Context(transport, self._options, limits, self._retrier, paces, self._emit, Health())
+
+    def _paces_of(self, registry: AnyRegistry) -> Paces:
+        """The paces of a registry's calls: the same when it is tried again, with their counts."""
+        share = self.sharing.get(registry, 1)
+        known = self._paces.get(registry)
+        if known is not None and known[0] == share:
+            return known[1]
+        published = PUBLISHED_QUOTAS
+        if isinstance(registry, DistributionRegistry):
+            # Nothing is published for these; what they throttle is adapted to.
+            published = dict.fromkeys(PUBLISHED_QUOTAS, _UNKNOWN_QUOTA)
+        quotas = {**published, **self._options.settings(registry).quotas}
+        paces = Paces({call: rate / share for call, rate in quotas.items()})
+        self._paces[registry] = (share, paces)
+        return paces
+
+
+async def close(stack: contextlib.AsyncExitStack) -> None:
+    """Close connections: to the end, also when cancelled, but without holding that up."""
+    with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+        await stack.aclose()
