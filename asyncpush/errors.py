@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
@@ -48,6 +48,12 @@ class AsyncpushError(Exception):
             if value is not None:
                 self.where.setdefault(key, without_user(value))
         return self
+
+    def copy(self) -> Self:
+        """Another error that says the same; a place that is added to one is not in the other."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__, where=dict(self.where))
+        return twin
 
     def __str__(self) -> str:
         places = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.where.items())

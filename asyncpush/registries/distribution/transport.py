@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import anyio
-import anyio.to_thread
 from yarl import URL
 
 from asyncpush.errors import (
@@ -39,10 +37,10 @@ from asyncpush.registries.base import (
     UploadSession,
 )
 from asyncpush.registries.content import BlobReader
-from asyncpush.registries.distribution.auth import Authorizer, FindLogin
+from asyncpush.registries.distribution.auth import Authorizer
 from asyncpush.registries.distribution.body import PIECE, BlobBody
-from asyncpush.registries.distribution.dockerconfig import find_login
 from asyncpush.registries.distribution.errors import error_of, last_of, lost
+from asyncpush.registries.distribution.logins import DockerLogins, Logins
 from asyncpush.registries.distribution.referrers import Referrers, subject_of
 
 CHUNK = 64 * MIB
@@ -81,13 +79,13 @@ class DistributionTransport:
         self,
         session: aiohttp.ClientSession,
         endpoint: Endpoint,
-        find_login: FindLogin,
+        logins: Logins,
         mounting: Mounting,
     ) -> None:
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, find_login)
+        self._authorizer = Authorizer(session, endpoint.host, logins)
         self._completed: dict[str, None] = {}
         self._referrers = Referrers(self)
 
@@ -434,7 +432,7 @@ async def open_transport(
     connections: int,
     user_agent: str,
     plain_http: bool,
-    find: FindLogin | None = None,
+    logins: Logins | None = None,
     url: str | None = None,
     mounting: Mounting = _STORED,
     tls: ssl.SSLContext | None = None,
@@ -445,15 +443,12 @@ async def open_transport(
     :param host: the registry, with its port if it has one.
     :param connections: the most connections to keep open to it.
     :param plain_http: whether it is asked without TLS.
-    :param find: finds credentials; None looks where docker and podman keep them.
+    :param logins: finds credentials; None looks where docker and podman keep them.
     :param url: its address, where that is not the host's own.
     :param mounting: what it mounts; the specification knows no condition.
     :param tls: the authorities that are trusted, where they are not the machine's.
     :param read_timeout: seconds to wait for the next bytes of an answer.
     """
-
-    async def from_files(repository: str) -> Any:
-        return await anyio.to_thread.run_sync(find_login, host, repository, dict(os.environ))
 
     address = URL(url) if url else URL(f"{'http' if plain_http else 'https'}://{host}")
     async with aiohttp.ClientSession(
@@ -464,7 +459,7 @@ async def open_transport(
         trust_env=True,
     ) as session:
         endpoint = Endpoint(host=host, url=address)
-        yield DistributionTransport(session, endpoint, find or from_files, mounting)
+        yield DistributionTransport(session, endpoint, logins or DockerLogins(host), mounting)
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
