@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from asyncpush.engine.context import Context, Health, Limits
-from asyncpush.engine.events import EventSink
+from asyncpush.engine.events import EventSink, Warned
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
 from asyncpush.engine.retry import Retrier
@@ -89,7 +89,12 @@ class Connections:
             connections=connections,
             hashing=self._hashing,
             user_agent=user_agent,
+            warn=self._warn,
+            attempts=self._options.attempts,
         )
+
+    def _warn(self, message: str) -> None:
+        self._emit(Warned(message))
 
     async def _connect(self, registry: AnyRegistry) -> Context:
         """Open and authorize one registry's transport, before any byte goes there.

@@ -250,7 +250,7 @@ async def test_ecrs_token_is_shared_and_renewed_when_it_is_refused(
     options = LocalRegistryOptions(clock=lambda: time.time() + ahead[0], max_clock_skew=1e9)
     keys = [Key(KEY_ID, SECRET, ACCOUNT)]
     async with LocalRegistry(tmp_path / "store", keys, options).run() as server:
-        names = [f"token/app{i}" for i in range(20)]
+        names = [f"token/app{i}" for i in range(8)]
         for name in names:
             await server.ensure_repository(ACCOUNT, REGION, name)
         aws = AwsOptions(access_key_id=KEY_ID, secret_access_key=SECRET, endpoint_url=server.url)
