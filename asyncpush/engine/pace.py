@@ -65,7 +65,9 @@ class Pace:
         """Wait for the next moment in which the call may be made; how many seconds that took."""
         now = anyio.current_time()
         if self.first is None:
-            self.first = self._succeeded = now
+            self.first = now
+        if self._succeeded is None:
+            self._succeeded = now
         self.calls += 1
         interval = 1 / self.rate
         start = max(self._next, now - interval)
@@ -83,6 +85,13 @@ class Pace:
             grown = self.quota * _INCREASE * min(1.0, now - self._succeeded)
             self.rate = min(self.quota, self.rate + grown)
         self._succeeded = now
+
+    def begin(self, quota: float) -> None:
+        """A push begins: calls are counted anew, under a quota that may be another one."""
+        self.rate *= quota / self.quota
+        self.quota = quota
+        self.calls = self.throttles = 0
+        self.first = self.last = None
 
     def unneeded(self) -> None:
         """A call that had its turn was not made after all."""
@@ -126,7 +135,16 @@ class Paces:
     """
 
     def __init__(self, quotas: Mapping[str, float]) -> None:
-        self._paces = {call: Pace(quota) for call, quota in {**PUBLISHED_QUOTAS, **quotas}.items()}
+        self._quotas = {**PUBLISHED_QUOTAS, **quotas}
+        self._paces = {call: Pace(quota) for call, quota in self._quotas.items()}
+
+    def begin(self, sharing: int = 1) -> None:
+        """A push begins: its calls are counted by themselves.
+
+        :param sharing: how many machines share the quotas.
+        """
+        for call, quota in self._quotas.items():
+            self._paces[call].begin(quota / sharing)
 
     def of(self, call: str) -> Pace:
         """The pace of one call."""

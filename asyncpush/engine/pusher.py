@@ -140,14 +140,13 @@ class Pusher:
     ) -> PushReport:
         report = self.report = PushReport()
         begin = time.monotonic()
-        self._connections.sharing = sharing
+        self._connections.begin(sharing)
         try:
             rejected = list(rejected)
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in rejected:
                 self._finish(result)
             repositories = Repositories(plan, self._connections, journal or NoJournal())
-            self._connections.forgive()
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:

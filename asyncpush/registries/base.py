@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from asyncpush.oci.digest import Digest
 from asyncpush.registries.content import BlobReader
+
+Warn = Callable[[str], None]
+"""Told of something that the user should know and that stops nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +10,23 @@ from typing import Any
 
 import aiohttp
 import anyio
-import anyio.to_thread
 from yarl import URL
 
 from asyncpush.errors import (
     AccessDeniedError,
     AsyncpushError,
+    CredentialsError,
     ManifestExistsError,
     ManifestsNotFoundError,
     RegistryError,
+    TransientError,
     UploadNotFoundError,
     VerificationError,
 )
 from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
-from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, parse_manifest
-from asyncpush.oci.mediatypes import MANIFESTS
+from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
+from asyncpush.oci.mediatypes import MANIFESTS, OCI_INDEX
 from asyncpush.plan.limits import MIB
 from asyncpush.registries.base import (
     MountAnswer,
@@ -37,11 +37,11 @@ from asyncpush.registries.base import (
     UploadSession,
 )
 from asyncpush.registries.content import BlobReader
-from asyncpush.registries.distribution.auth import Authorizer, FindLogin
+from asyncpush.registries.distribution.auth import Authorizer
 from asyncpush.registries.distribution.body import PIECE, BlobBody
-from asyncpush.registries.distribution.dockerconfig import find_login
 from asyncpush.registries.distribution.errors import error_of, last_of, lost
-from asyncpush.registries.distribution.referrers import add_referrer
+from asyncpush.registries.distribution.logins import DockerLogins, Logins
+from asyncpush.registries.distribution.referrers import Referrers, subject_of
 
 CHUNK = 64 * MIB
 """Bytes of a chunk, unless the registry asks for more: a blob up to this size goes in one request,
@@ -79,15 +79,15 @@ class DistributionTransport:
         self,
         session: aiohttp.ClientSession,
         endpoint: Endpoint,
-        find_login: FindLogin,
+        logins: Logins,
         mounting: Mounting,
     ) -> None:
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, find_login)
+        self._authorizer = Authorizer(session, endpoint.host, logins)
         self._completed: dict[str, None] = {}
-        self._tags = anyio.Lock()
+        self._referrers = Referrers(self)
 
     async def authorize(self) -> None:
         """See :class:`~asyncpush.registries.base.Transport`.
@@ -228,25 +228,56 @@ class DistributionTransport:
         self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        where: dict[str, Any] = {**self._where(repository), "digest": digest, "tag": tag}
-        if await self._has(repository, tag or digest, digest):
+        existed = await self._has(repository, tag or digest, digest)
+        manifest = TaggedManifest(digest, media_type, raw)
+        processed = None if existed else await self.store_manifest(repository, manifest, tag)
+        subject = subject_of(raw, media_type)
+        if subject is not None:
+            await self._referrers.ensure(repository, subject, manifest, processed=processed)
+        if existed:
+            # Only now: a push that broke off may have left a referrer that is not listed.
+            where: dict[str, Any] = {**self._where(repository), "digest": digest, "tag": tag}
             raise ManifestExistsError("the registry has this manifest", **where)
-        url = self._url(repository, "manifests", tag or digest)
-        headers = {"Content-Type": media_type}
+
+    async def store_manifest(
+        self, repository: str, manifest: TaggedManifest, tag: str | None
+    ) -> bool:
+        """Store a manifest, whether it is there or not, by digest or under a tag.
+
+        :return: whether the registry said that it processed the manifest's subject.
+        """
+        where: dict[str, Any] = {
+            **self._where(repository),
+            "digest": manifest.digest,
+            "tag": tag,
+        }
+        url = self._url(repository, "manifests", tag or manifest.digest)
+        headers = {"Content-Type": manifest.media_type}
         async with self._ask(
-            "PUT", url, "PUT manifest", repository, headers, lambda: raw
+            "PUT", url, "PUT manifest", repository, headers, lambda: manifest.raw
         ) as answer:
             if answer.status not in (200, 201, 202):
                 raise await error_of(answer, "PUT manifest", **where)
             told = answer.headers.get("Docker-Content-Digest")
-            processed = answer.headers.get("OCI-Subject")
-        if told is not None and told != digest:
+            processed = "OCI-Subject" in answer.headers
+        if told is not None and told != manifest.digest:
             raise RegistryError(f"the registry stored the manifest as {told}", **where)
-        subject = parse_manifest(raw, media_type).subject
-        if subject is not None and processed is None:
-            # A registry without the referrers API: the specification's fallback is an index.
-            async with self._tags:
-                await add_referrer(self, repository, subject.digest, raw, media_type, digest)
+        return processed
+
+    async def lists_referrers(self, repository: str, subject: Digest) -> bool | None:
+        """Whether the registry has the referrers API; None if the list is not ours to read.
+
+        Without it the answer is 404 (distribution-spec 1.1, "Listing Referrers"); other programs
+        also meet other refusals, and pages that are no index.
+        """
+        url, call = self._url(repository, "referrers", subject), "GET referrers"
+        async with self._ask("GET", url, call, repository, {"Accept": OCI_INDEX}) as answer:
+            if answer.status == 200:
+                return answer.content_type == OCI_INDEX
+            error = await error_of(answer, call, **self._where(repository))
+        if isinstance(error, TransientError) and answer.status != 501:
+            raise error
+        return None if isinstance(error, AccessDeniedError | CredentialsError) else False
 
     async def create_repository(
         self,
@@ -401,7 +432,7 @@ async def open_transport(
     connections: int,
     user_agent: str,
     plain_http: bool,
-    find: FindLogin | None = None,
+    logins: Logins | None = None,
     url: str | None = None,
     mounting: Mounting = _STORED,
     tls: ssl.SSLContext | None = None,
@@ -412,15 +443,12 @@ async def open_transport(
     :param host: the registry, with its port if it has one.
     :param connections: the most connections to keep open to it.
     :param plain_http: whether it is asked without TLS.
-    :param find: finds credentials; None looks where docker and podman keep them.
+    :param logins: finds credentials; None looks where docker and podman keep them.
     :param url: its address, where that is not the host's own.
     :param mounting: what it mounts; the specification knows no condition.
     :param tls: the authorities that are trusted, where they are not the machine's.
     :param read_timeout: seconds to wait for the next bytes of an answer.
     """
-
-    async def from_files(repository: str) -> Any:
-        return await anyio.to_thread.run_sync(find_login, host, repository, dict(os.environ))
 
     address = URL(url) if url else URL(f"{'http' if plain_http else 'https'}://{host}")
     async with aiohttp.ClientSession(
@@ -434,7 +462,7 @@ async def open_transport(
         # one has done would be lost: one layer retries, and it is ours (decision 4).
         session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
-        yield DistributionTransport(session, endpoint, find or from_files, mounting)
+        yield DistributionTransport(session, endpoint, logins or DockerLogins(host), mounting)
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
