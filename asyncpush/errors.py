@@ -301,3 +301,20 @@ class ThrottledError(TransientError):
     """The registry asks for fewer calls."""
 
     kind = "throttled"
+
+
+class UploadBrokenError(UploadNotFoundError):
+    """An upload that broke off where the registry cannot resume it; a new session starts over.
+
+    ``retry_after`` is that of the failure.
+    """
+
+    kind = "upload-broken"
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: RegistryError) -> UploadBrokenError:
+        """The error that a failure is to an upload that cannot be resumed."""
+        broken = cls(error.message, advice=error.advice, **error.where)
+        broken.retry_after = getattr(error, "retry_after", None)
+        return broken

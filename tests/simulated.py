@@ -94,9 +94,9 @@ class SimulatedRegistry:
     async def authorize(self) -> None:
         await self._answer("GetAuthorizationToken", "")
 
-    async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
+    async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
         await self._answer("BatchCheckLayerAvailability", repository)
-        return self.there & set(wanted)
+        return dict.fromkeys(d for d in wanted if d in self.there)
 
     async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
         raise AccessDeniedError("BatchGetImage is not one of the six")

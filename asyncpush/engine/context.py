@@ -16,7 +16,7 @@ from asyncpush.engine.refusals import Refusals
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.throughput import Throughput
 from asyncpush.engine.work import ByteLimiter
-from asyncpush.errors import AsyncpushError, TransientError
+from asyncpush.errors import AsyncpushError, TransientError, UploadBrokenError
 from asyncpush.registries.base import Transport
 
 T = TypeVar("T")
@@ -103,6 +103,8 @@ class Context:
             result = await self.retrier.call(name, where, call, self.paces.of(name))
         except TransientError as exc:
             self.health.gave_up(exc)
+            raise
+        except UploadBrokenError:
             raise
         except AsyncpushError:
             self.health.answered()

@@ -289,13 +289,19 @@ class RepositoryPush:
 
     async def _ask(self, digests: Sequence[Digest]) -> set[Digest]:
         name, where = "BatchCheckLayerAvailability", str(self._repository)
-        ask = partial(self._transport.available, self._repository.name, digests)
-        if self._may_create or self._context.options.create is None:
-            return await self._call(name, ask)
+        ask = partial(self._transport.sizes, self._repository.name, digests)
         try:
-            return await self._context.call(name, where, ask)
+            if self._may_create or self._context.options.create is None:
+                found = await self._call(name, ask)
+            else:
+                found = await self._context.call(name, where, ask)
         except RepositoryNotFoundError:
+            if self._may_create or self._context.options.create is None:
+                raise
             return set()
+        # A blob of another size was cut short by the registry: it counts as missing.
+        blobs = self._plan.blobs
+        return {digest for digest, size in found.items() if size in (None, blobs[digest].size)}
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         where = str(self._repository)

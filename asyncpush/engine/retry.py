@@ -12,7 +12,7 @@ import anyio
 
 from asyncpush.engine.events import CallEnded, CallRetried, EventSink
 from asyncpush.engine.pace import Pace
-from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
+from asyncpush.errors import AsyncpushError, ThrottledError, TransientError, UploadBrokenError
 
 T = TypeVar("T")
 
@@ -95,6 +95,10 @@ class Retrier:
             except NotNeededError:
                 pace.unneeded()
                 raise
+            except UploadBrokenError as exc:
+                # As lost as a transient failure; what makes the next try is the upload itself.
+                ended(exc.kind)
+                raise
             except AsyncpushError as exc:
                 pace.succeeded()
                 ended(exc.kind)
@@ -105,14 +109,23 @@ class Retrier:
                 return result
             if last:
                 raise error.at(attempts=str(failures + throttles))
-            bound = min(self._cap, self._base * 2 ** min(attempt - 1, 32))
-            delay = self._rng.uniform(0, bound)
-            if error.retry_after is not None:
-                # What it asks for, and spread behind that: it asks the same of everyone.
-                delay += min(error.retry_after, _MOST_PATIENCE)
-            throttled = isinstance(error, ThrottledError)
-            self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
-            await anyio.sleep(delay)
+            await self.back_off(name, repository, error, attempt)
+
+    async def back_off(
+        self, name: str, repository: str, error: TransientError | UploadBrokenError, attempt: int
+    ) -> None:
+        """Wait before the next try of what failed.
+
+        :param attempt: how often it has failed so far.
+        """
+        bound = min(self._cap, self._base * 2 ** min(attempt - 1, 32))
+        delay = self._rng.uniform(0, bound)
+        if error.retry_after is not None:
+            # What it asks for, and spread behind that: it asks the same of everyone.
+            delay += min(error.retry_after, _MOST_PATIENCE)
+        throttled = isinstance(error, ThrottledError)
+        self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
+        await anyio.sleep(delay)
 
     def _ended(
         self, name: str, repository: str, pace: Pace, waited: float, begin: float, outcome: str

@@ -15,11 +15,14 @@ from yarl import URL
 from asyncpush.errors import (
     AccessDeniedError,
     AsyncpushError,
+    BlobRejectedError,
     CredentialsError,
     ManifestExistsError,
     ManifestsNotFoundError,
     RegistryError,
+    ThrottledError,
     TransientError,
+    UploadBrokenError,
     UploadNotFoundError,
     VerificationError,
 )
@@ -27,7 +30,6 @@ from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
 from asyncpush.oci.mediatypes import MANIFESTS, OCI_INDEX
-from asyncpush.plan.limits import MIB
 from asyncpush.registries.base import (
     MountAnswer,
     Mounting,
@@ -41,11 +43,16 @@ from asyncpush.registries.distribution.auth import Authorizer
 from asyncpush.registries.distribution.body import PIECE, BlobBody
 from asyncpush.registries.distribution.errors import error_of, last_of, lost
 from asyncpush.registries.distribution.logins import DockerLogins, Logins
+from asyncpush.registries.distribution.ratelimit import RateLimit, rate_limit_of
 from asyncpush.registries.distribution.referrers import Referrers, subject_of
+from asyncpush.registries.distribution.strategies import (
+    CHUNKS,
+    ONE_PUT,
+    api_host,
+    part_size_of,
+    strategy_of_host,
+)
 
-CHUNK = 64 * MIB
-"""Bytes of a chunk, unless the registry asks for more: a blob up to this size goes in one request,
-a larger one can be taken up again in its middle."""
 _STORED = Mounting(referenced=False)
 _HEADS_AT_ONCE = 8
 _MOST_REDIRECTS = 5
@@ -66,11 +73,27 @@ class Endpoint:
     url: URL
 
 
+@dataclass(slots=True)
+class _Sent:
+    """What an upload session holds.
+
+    :param size: bytes of the blob.
+    :param confirm: whether the size of the blob is to be asked for when it is complete.
+    :param closed: whether the registry has completed the upload.
+    """
+
+    size: int
+    confirm: bool
+    closed: bool = False
+
+
 class DistributionTransport:
     """OCI distribution behind :class:`~asyncpush.registries.base.Transport`.
 
     An upload session's id is the address that the registry gave last: it changes with every part,
     and the journal has the last one.
+
+    ``rate_limit`` is what the registry last said of its rate limit; None where it says nothing.
     """
 
     part_memory = 2 * PIECE
@@ -86,8 +109,10 @@ class DistributionTransport:
         self._session = session
         self._endpoint = endpoint
         self._authorizer = Authorizer(session, endpoint.host, logins)
-        self._completed: dict[str, None] = {}
         self._referrers = Referrers(self)
+        self.rate_limit: RateLimit | None = None
+        self._strategy = strategy_of_host(endpoint.host)
+        self._sent: dict[str, _Sent] = {}
 
     async def authorize(self) -> None:
         """See :class:`~asyncpush.registries.base.Transport`.
@@ -159,13 +184,21 @@ class DistributionTransport:
 
     async def last_received(self, repository: str, session: UploadSession) -> int:
         """See :class:`~asyncpush.registries.base.Transport`."""
+        if session.whole:
+            raise UploadNotFoundError(
+                "the registry does not keep what an upload that broke off has sent",
+                **self._where(repository),
+            )
         url = self._own(session.id)
         async with self._ask("GET", url, "GET upload", repository) as answer:
             if answer.status != 204:
                 raise await error_of(answer, "GET upload", **self._where(repository))
             last = last_of(answer)
-            # "0-0" is also what some answer for an empty upload, and one byte is soon sent again.
-            return -1 if last is None or last == 0 else last
+        # "0-0" is also what some answer for an empty upload, and one byte is soon sent again.
+        last = last or -1
+        confirm = (self._strategy or CHUNKS).confirms(whole=False)
+        self._sent[session.id] = _Sent(last + 1, confirm)
+        return last
 
     async def upload_part(
         self,
@@ -177,14 +210,19 @@ class DistributionTransport:
         final: Digest | None,
     ) -> PartReceipt:
         """See :class:`~asyncpush.registries.base.Transport`."""
+        strategy = self._strategy or (ONE_PUT if session.whole else CHUNKS)
+        if length > strategy.most:
+            length, final = strategy.most, None
+        first, last = offset == 0, offset + length - 1
+        closing = final is not None and strategy.closes(whole=first)
         url = self._own(session.id)
         headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
-        if offset > 0 or final is None:
-            headers["Content-Range"] = f"{offset}-{offset + length - 1}"
+        if not first or final is None:
+            headers["Content-Range"] = f"{offset}-{last}"
         method, call, good = "PATCH", "PATCH upload", {202, 201, 204}
-        if final is not None:
+        if closing:
             method, call, good = "PUT", "PUT upload", {201}
-            url = url.update_query(digest=final)
+            url = url.update_query(digest=str(final))
         bodies: list[BlobBody] = []
 
         def body() -> BlobBody:
@@ -195,34 +233,63 @@ class DistributionTransport:
             async with self._ask(method, url, call, repository, headers, body) as answer:
                 if answer.status not in good:
                     raise await error_of(answer, call, **self._where(repository))
-                last = offset + length - 1
-                if final is not None:
-                    self._completed[session.id] = None
-                    return PartReceipt(last, session)
-                told = last_of(answer)
-                following = UploadSession(str(self._location(answer)), session.part_size)
-                # ECR goes on telling the end of the first chunk (aws/containers-roadmap 2831).
-                # Were less there than was sent, the next chunk would be refused with the offset.
-                return PartReceipt(last if told is None or told < offset else told, following)
-        except RegistryError:
+                following, told = session, None
+                if not closing:
+                    told = None if session.whole else last_of(answer)
+                    following = UploadSession(str(self._location(answer)), session.part_size)
+        except RegistryError as exc:
             failure = bodies[-1].failure if bodies else None
             if isinstance(failure, AsyncpushError):
                 raise failure from None
-            raise
+            broke = session.whole and isinstance(exc, TransientError)
+            # A registry that throttles has refused the request, and the session is good.
+            if not broke or isinstance(exc, ThrottledError):
+                raise
+            raise UploadBrokenError.of(exc) from exc
+        self._sent.pop(session.id, None)
+        self._sent[following.id] = _Sent(last + 1, strategy.confirms(whole=first), closing)
+        # ECR goes on telling the end of the first chunk (aws/containers-roadmap 2831).
+        # Were less there than was sent, the next chunk would be refused with the offset.
+        return PartReceipt(last if told is None or told < offset else told, following)
 
     async def complete_upload(
         self, repository: str, session: UploadSession, digest: Digest
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        if session.id in self._completed:
-            # The last part carried the digest.
-            del self._completed[session.id]
-            return
-        url = self._own(session.id).update_query(digest=digest)
-        headers = {"Content-Length": "0"}
-        async with self._ask("PUT", url, "PUT upload", repository, headers) as answer:
-            if answer.status != 201:
-                raise await error_of(answer, "PUT upload", **self._where(repository))
+        sent = self._sent.setdefault(session.id, _Sent(0, confirm=False))
+        if not sent.closed:
+            url = self._own(session.id).update_query(digest=digest)
+            headers = {"Content-Length": "0"}
+            async with self._ask("PUT", url, "PUT upload", repository, headers) as answer:
+                if answer.status != 201:
+                    raise await error_of(answer, "PUT upload", **self._where(repository))
+            sent.closed = True
+        if sent.confirm:
+            await self._confirm(repository, digest, sent.size)
+        del self._sent[session.id]
+
+    async def _confirm(self, repository: str, digest: Digest, size: int) -> None:
+        """Ask what was stored of a blob: some registries drop bytes without an error.
+
+        :raises TransientError: the registry does not have the blob, or not yet.
+        :raises BlobRejectedError: it has another size.
+        """
+        where: dict[str, Any] = {**self._where(repository), "call": "HEAD blob", "digest": digest}
+        found = await self.sizes(repository, [digest])
+        if digest not in found:
+            raise TransientError(
+                "the registry does not have the blob that it accepted",
+                advice="push again",
+                **where,
+            )
+        stored = found[digest]
+        if stored not in (None, size):
+            raise BlobRejectedError(
+                f"the registry stored {stored} bytes of a blob of {size} bytes",
+                advice="check the registry, and any proxy in front of it, for a size limit;"
+                " then push again",
+                **where,
+            )
 
     async def put_manifest(
         self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
@@ -373,6 +440,8 @@ class DistributionTransport:
                 async with self._session.request(
                     method, url, headers=sent, data=body() if body else None, allow_redirects=False
                 ) as answer:
+                    if own:
+                        self.rate_limit = rate_limit_of(answer.headers) or self.rate_limit
                     challenges = answer.headers.getall("WWW-Authenticate", [])
                     if answer.status == 401 and own and not tried:
                         tried = True
@@ -406,8 +475,7 @@ class DistributionTransport:
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
         """The upload session that an answer has opened."""
-        least = answer.headers.get("OCI-Chunk-Min-Length", "")
-        size = max(CHUNK, int(least)) if least.isdigit() else CHUNK
+        size = part_size_of(self._endpoint.host, answer.headers)
         return UploadSession(str(self._location(answer)), size)
 
     def _own(self, address: str) -> URL:
@@ -450,7 +518,8 @@ async def open_transport(
     :param read_timeout: seconds to wait for the next bytes of an answer.
     """
 
-    address = URL(url) if url else URL(f"{'http' if plain_http else 'https'}://{host}")
+    scheme = "http" if plain_http else "https"
+    address = URL(url or f"{scheme}://{api_host(host)}")
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=tls or True),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
