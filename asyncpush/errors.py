@@ -40,12 +40,13 @@ class AsyncpushError(Exception):
         self.where: dict[str, str] = {k: without_user(v) for k, v in where.items() if v is not None}
 
     def at(self, **where: str | None) -> AsyncpushError:
-        """Add places that the raiser could not know; what is known already is kept.
+        """Add places that the raiser could not know; what is known already is kept, and what has a
+        ``source`` has no ``file``.
 
         :return: this error, so that it can be raised in the same statement.
         """
         for key, value in where.items():
-            if value is not None:
+            if value is not None and not (key == "file" and "source" in self.where):
                 self.where.setdefault(key, without_user(value))
         return self
 
@@ -136,6 +137,12 @@ class BlobMissingError(ContentError):
     """A descriptor names content that the layout does not hold."""
 
     kind = "blob-missing"
+
+
+class SourceNotFoundError(ContentError):
+    """A repository, tag or digest that a source does not have."""
+
+    kind = "source-not-found"
 
 
 class DigestMismatchError(ContentError):

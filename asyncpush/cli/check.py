@@ -15,7 +15,15 @@ from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
 from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
-from asyncpush.cli.options import aws_of, aws_options, engine_options, log_options, push_options
+from asyncpush.cli.options import (
+    aws_of,
+    aws_options,
+    engine_options,
+    log_options,
+    push_options,
+    source_aws_of,
+    source_options,
+)
 from asyncpush.cli.output import print_json
 from asyncpush.cli.run import run
 from asyncpush.engine.planning import plan_items
@@ -38,6 +46,7 @@ from asyncpush.registries.base import RepositorySettings
 )
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push, with --source.")
 @aws_options
+@source_options
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show repositories without findings, too.")
@@ -72,7 +81,7 @@ def check(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> Non
             raise UsageError("--set, --only and --exclude go with JOB.yaml")
         items = [PushItem(source, what[0], flags["platform"]) for source in flags["sources"]]
         create = RepositorySettings()
-        base = {"aws": aws_of(flags)}
+        base = {"aws": aws_of(flags), "source_aws": source_aws_of(flags)}
     options = push_options(flags, **base, create=create if flags["create_repositories"] else None)
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""``asyncpush inspect``: what a layout holds, as a tree with sizes."""
+"""``asyncpush inspect``: what a source holds, as a tree with sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import ExitCode
-from asyncpush.cli.options import temp_space_option
+from asyncpush.cli.options import aws_of, aws_options, temp_space_option
 from asyncpush.cli.output import print_error, print_json
 from asyncpush.errors import AsyncpushError, printable
 from asyncpush.oci import mediatypes
@@ -16,29 +16,60 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest, verify
 from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
+from asyncpush.oci.remote import RemoteContent
 from asyncpush.oci.scratch import MIB, Scratch
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.items import choose_entries
-from asyncpush.plan.sources import Sources, split_source
+from asyncpush.plan.sources import Sources, is_remote, split_source
 from asyncpush.text import plural, size
 
 
 @click.command()
 @click.argument("source", shell_complete=complete_files)
 @click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+@aws_options
+@click.option("--plain-http", is_flag=True, help="Ask a docker:// registry without TLS.")
 @temp_space_option
 @click.pass_context
-def inspect(context: click.Context, source: str, *, as_json: bool, temp_space: int | None) -> None:
-    """Show what an OCI layout holds.
+def inspect(
+    context: click.Context,
+    /,
+    source: str,
+    *,
+    as_json: bool,
+    plain_http: bool,
+    temp_space: int | None,
+    **flags: Any,
+) -> None:
+    """Show what an OCI layout, an archive or a repository holds.
 
-    SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE; :NAME, :@NUMBER or
-    @DIGEST behind it chooses one of its entries.
+    SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE, or a registry's
+    repository as docker://HOST/REPOSITORY or an ECR reference; :NAME, :@NUMBER or @DIGEST behind it
+    chooses one of its entries.
     """
     directory, selector = split_source(source)
     scratch = Scratch() if temp_space is None else Scratch(temp_space * MIB)
-    layout = Sources(scratch).open(source)
-    walk = _Walk(layout)
-    nodes = [walk.node(entry, ()) for entry in choose_entries(layout, selector)]
+
+    def walk_through(sources: Sources) -> tuple[_Walk, list[dict[str, Any]]]:
+        layout = sources.open(source)
+        entries = choose_entries(layout, selector)
+        sources.prefetch([(layout, entries)])
+        walk = _Walk(layout)
+        nodes = [walk.node(entry, ()) for entry in entries]
+        if isinstance(layout, RemoteContent):
+            walk.errors += layout.problems.values()
+        return walk, nodes
+
+    if is_remote(source):
+        # Importing what asks registries takes longer than to read a layout.
+        from asyncpush.cli.remote import with_remote  # noqa: PLC0415
+
+        done = with_remote(walk_through, aws_of(flags), plain_http=plain_http)
+        if done is None:
+            context.exit(ExitCode.INTERRUPTED)
+        walk, nodes = done
+    else:
+        walk, nodes = walk_through(Sources(scratch))
     totals = {
         "entries": len(nodes),
         "blobs": len(walk.sizes),

@@ -17,6 +17,7 @@ from asyncpush.errors import AsyncpushError, CredentialsError, DocumentError, Us
 
 _COMMANDS = {
     "push": "asyncpush.cli.push:push",
+    "copy": "asyncpush.cli.push:copy",
     "run": "asyncpush.cli.job:run_job",
     "plan": "asyncpush.cli.job:plan",
     "verify": "asyncpush.cli.verify:verify",

@@ -94,7 +94,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--plain-http",
             is_flag=True,
-            help="Ask docker:// registries without TLS, also those that are not on this machine.",
+            help="Ask docker:// registries, sources and targets, without TLS, also those that are"
+            " not on this machine.",
         ),
         click.option(
             "--atomic",
@@ -150,6 +151,33 @@ def aws_of(flags: Mapping[str, Any]) -> AwsOptions:
     return AwsOptions(profile=flags["profile"], endpoint_url=flags["endpoint_url"])
 
 
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say whose credentials ECR sources are read with;
+    :func:`source_aws_of` reads them."""
+    for option in (
+        click.option(
+            "--source-role-arn", metavar="ARN", help="Role that ECR sources are read with."
+        ),
+        click.option(
+            "--source-profile",
+            metavar="NAME",
+            help="AWS profile that ECR sources are read with; default: as for the target.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def source_aws_of(flags: Mapping[str, Any]) -> AwsOptions | None:
+    """What :func:`source_options` were given; None is as for the target."""
+    profile, role = flags["source_profile"], flags["source_role_arn"]
+    if profile is None and role is None:
+        return None
+    return AwsOptions(
+        profile=profile or flags["profile"], role_arn=role, endpoint_url=flags["endpoint_url"]
+    )
+
+
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what is noted and shown; :class:`Output` holds them."""
     options = [
@@ -185,6 +213,19 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE.json",
             help="Write what became of every image and blob there.",
+        ),
+        click.option(
+            "--image-refs",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write HOST/REPOSITORY@DIGEST of every image that is there, one a line.",
+        ),
+        click.option(
+            "--lock",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE.json",
+            help="When all is there, write where each image came from, its digest and where it"
+            " went; asyncpush run FILE.json pushes exactly that again.",
         ),
         click.option(
             "--heartbeat",
@@ -233,6 +274,8 @@ class Output:
     wait_for_replication: bool = False
     replication_timeout: float | None = None
     report: Path | None = None
+    image_refs: Path | None = None
+    lock: Path | None = None
     heartbeat: float = 30.0
     metrics: Path | None = None
     metrics_listen: str | None = None

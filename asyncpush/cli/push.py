@@ -1,4 +1,4 @@
-"""``asyncpush push``: layouts to one repository."""
+"""``asyncpush push`` and ``asyncpush copy``: images to one repository."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from asyncpush.cli.options import (
     engine_options,
     output_options,
     push_options,
+    source_aws_of,
+    source_options,
 )
 from asyncpush.cli.session import Task, push_task
 from asyncpush.engine.journal import fingerprint
@@ -30,6 +32,7 @@ from asyncpush.registries.base import RepositorySettings
 @click.argument("target")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
 @aws_options
+@source_options
 @engine_options
 @output_options
 @click.pass_context
@@ -42,10 +45,12 @@ def push(
     platform: str | None,
     **flags: Any,
 ) -> None:
-    """Push OCI layouts to an ECR repository.
+    """Push images to an ECR repository.
 
-    SOURCE is an OCI layout directory, or a tar file as oci-archive:FILE or docker-archive:FILE. All
-    its entries are pushed; SOURCE:NAME or SOURCE@DIGEST chooses one. There may be several.
+    SOURCE is an OCI layout directory, a tar file as oci-archive:FILE or docker-archive:FILE (- is
+    standard input), or a repository of a registry as docker://HOST/REPOSITORY or an ECR reference.
+    All its entries or tags are pushed; SOURCE:NAME or SOURCE@DIGEST chooses one. There may be
+    several.
 
     TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN;
     docker://HOST/REPOSITORY[:TAG] is any other registry. Without a tag, each entry's name is its
@@ -59,6 +64,7 @@ def push(
         flags,
         create=RepositorySettings() if flags["create_repositories"] else None,
         aws=aws_of(flags),
+        source_aws=source_aws_of(flags),
     )
     items = [PushItem(source, target, platform) for source in sources]
     task = Task(
@@ -67,3 +73,17 @@ def push(
         fingerprint=fingerprint(items, options.aws.endpoint_url),
     )
     context.exit(push_task(task, options, output))
+
+
+copy = click.Command(
+    "copy",
+    params=push.params,
+    callback=push.callback,
+    help="""Copy images from registries, layouts and archives to an ECR repository.
+
+    The same command as push. SOURCE is docker://HOST/REPOSITORY for any registry, an ECR reference
+    or ARN, an OCI layout or an archive; all its tags go, or with SOURCE:TAG or SOURCE@DIGEST one
+    image. Nothing is written to the disk on the way. TARGET is as for push; without a tag, tags
+    stay as they are.
+    """,
+)

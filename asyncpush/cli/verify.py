@@ -11,7 +11,15 @@ from asyncpush.cli.completion import complete_files
 from asyncpush.cli.exitcodes import verify_exit_code
 from asyncpush.cli.jobs import is_job, read_job, selection_options
 from asyncpush.cli.logs import configure_logging
-from asyncpush.cli.options import aws_of, aws_options, engine_options, log_options, push_options
+from asyncpush.cli.options import (
+    aws_of,
+    aws_options,
+    engine_options,
+    log_options,
+    push_options,
+    source_aws_of,
+    source_options,
+)
 from asyncpush.cli.output import print_json, print_verdicts
 from asyncpush.cli.run import run
 from asyncpush.engine.pusher import Pusher
@@ -32,6 +40,7 @@ from asyncpush.plan.reference import parse_reference
 @click.option("--deep", is_flag=True, help="Read every blob back and hash it.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push.")
 @aws_options
+@source_options
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but what is wrong.")
@@ -59,7 +68,7 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
     else:
         parse_reference(what[-1])
         items = [PushItem(source, what[-1], flags["platform"]) for source in what[:-1]]
-        options = push_options(flags, aws=aws_of(flags))
+        options = push_options(flags, aws=aws_of(flags), source_aws=source_aws_of(flags))
     report = VerifyReport()
 
     async def work() -> None:

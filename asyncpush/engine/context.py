@@ -77,6 +77,34 @@ class Health:
             self._outage = error
 
 
+async def make_call(
+    retrier: Retrier,
+    paces: Paces,
+    health: Health,
+    name: str,
+    where: str,
+    call: Callable[[], Awaitable[T]],
+) -> T:
+    """Make one of a registry's calls at its pace, with retries, and note whether it answers.
+
+    :param name: the API's name of the call.
+    :param where: the registry or repository that it is about.
+    """
+    health.check()
+    try:
+        result = await retrier.call(name, where, call, paces.of(name))
+    except TransientError as exc:
+        health.gave_up(exc)
+        raise
+    except UploadBrokenError:
+        raise
+    except AsyncpushError:
+        health.answered()
+        raise
+    health.answered()
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The surroundings of a push into one registry."""
@@ -98,19 +126,7 @@ class Context:
         :param name: the API's name of the call.
         :param where: the registry or repository that it is about.
         """
-        self.health.check()
-        try:
-            result = await self.retrier.call(name, where, call, self.paces.of(name))
-        except TransientError as exc:
-            self.health.gave_up(exc)
-            raise
-        except UploadBrokenError:
-            raise
-        except AsyncpushError:
-            self.health.answered()
-            raise
-        self.health.answered()
-        return result
+        return await make_call(self.retrier, self.paces, self.health, name, where, call)
 
     async def attempt(self, name: str, where: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call that the push can do without: with few tries, and whatever becomes of it says

@@ -19,7 +19,7 @@ from asyncpush.errors import JournalError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import Repository
-from asyncpush.plan.sources import split_source
+from asyncpush.plan.sources import is_remote, split_source
 from asyncpush.registries.base import UploadSession
 
 _FORMAT = 2
@@ -54,8 +54,10 @@ def fingerprint(items: Iterable[PushItem], endpoint_url: str | None) -> str:
     """What makes a job the same job: its sources, targets, platforms, and the API's address."""
     parts = []
     for item in items:
-        directory, entry = split_source(item.source)
-        parts.append([os.path.realpath(directory), entry, item.target, item.platform])
+        place, entry = split_source(item.source)
+        # A registry's reference is the same wherever the command is given.
+        place = os.fspath(item.source) if is_remote(place) else os.path.realpath(place)
+        parts.append([place, entry, item.target, item.platform])
     text = json.dumps([endpoint_url or os.environ.get("AWS_ENDPOINT_URL_ECR"), parts])
     return hashlib.sha256(text.encode()).hexdigest()
 

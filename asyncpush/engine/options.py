@@ -67,7 +67,8 @@ class PushOptions:
     :param create: create repositories that do not exist, like this (takes ecr:CreateRepository);
         None creates none.
     :param aws: credentials and endpoints.
-    :param registries: what differs for some registries.
+    :param source_aws: those of ECR registries that images come from, where they are others.
+    :param registries: what differs for some registries, sources among them.
     :param transport: how to speak to ECR: by its own API (``native``), by OCI ``distribution``, or
         by its own with mounts over OCI distribution (``hybrid``, and ``auto`` without a word where
         mounts are refused); None is what a registry's own settings say, or native. Registries that
@@ -94,6 +95,7 @@ class PushOptions:
     rollback: bool = False
     create: RepositorySettings | None = None
     aws: AwsOptions = field(default_factory=AwsOptions)
+    source_aws: AwsOptions | None = None
     registries: Mapping[AnyRegistry, RegistrySettings] = field(default_factory=dict)
     transport: TransportName | None = None
     plain_http: bool = False
@@ -107,6 +109,11 @@ class PushOptions:
             transport=self.transport or own.transport or "native",
             plain_http=own.plain_http or self.plain_http,
         )
+
+    def source_settings(self, registry: AnyRegistry) -> RegistrySettings:
+        """The settings of a registry that images come from."""
+        own = self.registries.get(registry) or RegistrySettings(aws=self.source_aws or self.aws)
+        return replace(own, plain_http=own.plain_http or self.plain_http)
 
     def __post_init__(self) -> None:
         for name in ("images", "layers", "parts", "connections", "attempts"):

@@ -71,4 +71,5 @@ class ImagePush:
             seconds=self.seconds,
             error=self.error,
             tags=self.tags(),
+            origin=self.image.origin,
         )

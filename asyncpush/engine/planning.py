@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -14,27 +15,44 @@ import anyio.from_thread
 import anyio.to_thread
 
 from asyncpush.engine.events import PushPlanned, RegistryTotals
+from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
+from asyncpush.engine.remotes import Remotes, open_remotes
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.errors import AsyncpushError
+from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.layout import Content
+from asyncpush.oci.remote import RemoteContent
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry
 from asyncpush.plan.reference import without_password
 from asyncpush.plan.sources import Sources
+from asyncpush.sources.catalog import RegistryCatalog
+from asyncpush.sources.opener import FromThread, Opener
 
 # Entries that one trip to a thread plans: enough to make the trip cheap, few enough to cancel soon.
 _CHUNK = 64
+# Sources that are opened, and entries whose manifests are fetched, before the first of them is
+# planned, where that means to ask other machines.
+_OPENED_AHEAD = 256
+_FETCHED_AT_ONCE = 1024
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-async def plan_items(items: Iterable[Item], options: PushOptions) -> tuple[Plan, list[ImageResult]]:
+async def plan_items(
+    items: Iterable[Item], options: PushOptions, remotes: Remotes | None = None
+) -> tuple[Plan, list[ImageResult]]:
     """Plan items.
 
+    :param remotes: the registries that images come from; None connects them for this plan alone.
     :return: the plan, and a failed result for whatever cannot be pushed.
     """
+    if remotes is None:
+        async with open_remotes(options, log_event) as own:
+            return await plan_items(items, options, own)
     planner = Planner(include_foreign=options.include_foreign, part_size=options.part_size)
     rejected: list[ImageResult] = []
     # Starts no thread before there is a layer to compress.
@@ -43,7 +61,11 @@ async def plan_items(items: Iterable[Item], options: PushOptions) -> tuple[Plan,
         scratch = Scratch(
             options.temp_space, anyio.from_thread.check_cancelled, partial(_side_by_side, pool)
         )
-        sources = Sources(scratch, compress_layers=options.compress_layers)
+        remote = FromThread(Opener(remotes.connect))
+        catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
+        sources = Sources(
+            scratch, compress_layers=options.compress_layers, remote=remote, catalog=catalog
+        )
         steps = _plan_items(items, planner, rejected, sources)
         while await anyio.to_thread.run_sync(_advance, steps):
             pass
@@ -83,27 +105,77 @@ def _plan_items(
     items: Iterable[Item], planner: Planner, rejected: list[ImageResult], sources: Sources
 ) -> Iterator[None]:
     """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
-    for item in items:
-        try:
-            for resolved in item.resolve(sources):
-                if (result := _plan_entry(resolved, planner)) is not None:
-                    rejected.append(result)
-                yield
-        except AsyncpushError as exc:
-            target = without_password(item.target)
-            rejected.append(ImageResult(item.label, target, "", ImageStatus.FAILED, error=exc))
+    waiting: list[ResolvedEntry] = []
+
+    def plan_waiting() -> Iterator[None]:
+        _fetch(waiting, sources)
+        for entry in waiting:
+            if (result := _plan_entry(entry, planner)) is not None:
+                rejected.append(result)
             yield
+        waiting.clear()
+
+    for resolved in _resolve(items, rejected, sources):
+        if resolved is not None:
+            waiting.append(resolved)
+        # What is on this machine is planned at once; other machines are asked for many at a time.
+        remote = any(isinstance(entry.layout, RemoteContent) for entry in waiting[:1])
+        if len(waiting) >= (_FETCHED_AT_ONCE if remote else 1):
+            yield from plan_waiting()
+        elif resolved is None:
+            yield
+    yield from plan_waiting()
+
+
+def _resolve(
+    items: Iterable[Item], rejected: list[ImageResult], sources: Sources
+) -> Iterator[ResolvedEntry | None]:
+    """The entries of all items; None behind an item whose failure is in ``rejected``."""
+    pending = iter(items)
+    while ahead := list(itertools.islice(pending, _OPENED_AHEAD)):
+        sources.open_ahead([item.opens for item in ahead])
+        for item in ahead:
+            problems: dict[str, AsyncpushError] = {}
+            try:
+                for resolved in item.resolve(sources):
+                    if isinstance(resolved.layout, RemoteContent):
+                        problems.update(resolved.layout.problems)
+                    yield resolved
+            except AsyncpushError as exc:
+                rejected.append(_rejected(item, item.label, exc))
+                yield None
+            for name, problem in problems.items():
+                rejected.append(_rejected(item, name, problem))
+                yield None
+
+
+def _rejected(item: Item, name: str, error: AsyncpushError) -> ImageResult:
+    return ImageResult(name, without_password(item.target), "", ImageStatus.FAILED, error=error)
+
+
+def _fetch(waiting: Sequence[ResolvedEntry], sources: Sources) -> None:
+    """Fetch the manifests of entries, unless they are on this machine."""
+    if not any(isinstance(entry.layout, RemoteContent) for entry in waiting):
+        return
+    narrowed = [(entry.layout, [entry.entry]) for entry in waiting if entry.narrowed]
+    sources.prefetch(narrowed, nested=False)
+    chosen: list[tuple[Content, list[Descriptor]]] = []
+    for entry in waiting:
+        # One that cannot be chosen fails when it is planned.
+        with contextlib.suppress(AsyncpushError):
+            chosen.append((entry.layout, [entry.chosen()]))
+    sources.prefetch(chosen)
 
 
 def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None:
     """Plan one entry; a failed result if it cannot be pushed."""
-    reference, digest = resolved.target, str(resolved.entry.digest)
+    reference, digest = resolved.target, resolved.digest
     try:
         chosen = resolved.chosen()
         digest = str(chosen.digest)
         repository, tags = resolved.destination()
         reference = PlannedImage(resolved.name, repository, chosen.digest, tags).reference
-        planner.add(resolved.layout, chosen, repository, tags)
+        planner.add(resolved.layout, chosen, repository, tags, resolved.origin)
     except AsyncpushError as exc:
         return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=exc)
     return None

@@ -28,6 +28,7 @@ from asyncpush.engine.outcome import ImagePush
 from asyncpush.engine.planning import plan_items, planned
 from asyncpush.engine.preview import PushPreview, preview
 from asyncpush.engine.release import Release
+from asyncpush.engine.remotes import Remotes
 from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, pushed_images
 from asyncpush.engine.repositories import Repositories
 from asyncpush.engine.results import ImageResult, PushReport
@@ -63,6 +64,7 @@ class Pusher:
         self._on_event = on_event
         self._pushing = False
         self._connections = Connections(self.options, self._emit)
+        self._remotes = Remotes(self.options, self._emit)
 
     async def __aenter__(self) -> Pusher:
         return self
@@ -76,14 +78,17 @@ class Pusher:
         # Closing must be let finish, also when cancelled, and must not hold a cancelled push up.
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._connections.aclose()
+            await self._remotes.aclose()
 
     async def plan(self, items: Iterable[Item]) -> tuple[Plan, list[ImageResult]]:
-        """Read the sources and plan what goes where; asks no registry.
+        """Read the sources and plan what goes where; asks no registry but those of sources.
 
         :param items: what to push.
         :return: the plan, and a failed result for whatever cannot be pushed.
         """
-        return await plan_items(items, self.options)
+        self.report = PushReport()
+        self._remotes.forgive()
+        return await plan_items(items, self.options, self._remotes)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -138,7 +143,11 @@ class Pusher:
         journal: NoJournal | None,
         sharing: Mapping[AnyRegistry, int],
     ) -> PushReport:
+        planning = self.report
         report = self.report = PushReport()
+        if not planning.complete and not planning.images:
+            # Sources were asked as well.
+            report.retries, report.throttles = planning.retries, planning.throttles
         begin = time.monotonic()
         self._connections.begin(sharing)
         try:
@@ -156,6 +165,8 @@ class Pusher:
         finally:
             report.seconds = time.monotonic() - begin
             report.calls = self._connections.calls()
+            for host, calls in self._remotes.calls().items():
+                report.calls.setdefault(host, {}).update(calls)
             self._emit(PushEnded(report))
         return report
 

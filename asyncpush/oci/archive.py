@@ -30,6 +30,9 @@ _IMAGE_NAME = "io.containerd.image.name"
 class OciArchive:
     """An OCI layout in a tar file (``oci-archive:``); the same interface as ``Layout``."""
 
+    registry: str | None = None
+    repository: str | None = None
+
     def __init__(self, tar: Tar) -> None:
         self._tar = tar
         self.root = tar.path

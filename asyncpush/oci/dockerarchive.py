@@ -41,6 +41,9 @@ class DockerArchive:
     :param compress: compress layers that are not.
     """
 
+    registry: str | None = None
+    repository: str | None = None
+
     def __init__(self, tar: Tar, scratch: Scratch, *, compress: bool = False) -> None:
         self._tar = tar
         self._scratch = scratch

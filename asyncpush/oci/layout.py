@@ -72,8 +72,22 @@ BlobSource = LocalBlob | RemoteBlob
 class Content(Protocol):
     """What is planned from: a layout, or an archive that holds images."""
 
-    root: Path
     entries: tuple[Descriptor, ...]
+
+    @property
+    def root(self) -> Path | str:
+        """Where it is, for errors."""
+        ...
+
+    @property
+    def registry(self) -> str | None:
+        """The host of the registry that it is in, with its port; None if it is in none."""
+        ...
+
+    @property
+    def repository(self) -> str | None:
+        """The repository's name in that registry; None if it is in none."""
+        ...
 
     @property
     def numbered(self) -> Sequence[Descriptor]:
@@ -100,6 +114,9 @@ class Layout:
     :raises LayoutError: it is no layout of version 1, or its ``index.json`` cannot be read.
     :raises UnsafePathError: one of its files lies outside of it.
     """
+
+    registry: str | None = None
+    repository: str | None = None
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)

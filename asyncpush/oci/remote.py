@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from asyncpush.errors import AsyncpushError
+from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest
 
 
@@ -49,3 +51,25 @@ class RemoteBlob:
     def path(self) -> str:
         """Where it is, for errors."""
         return f"{self.origin.name}@{self.digest}"
+
+
+@runtime_checkable
+class RemoteContent(Protocol):
+    """What content that is not on this machine can do beside being planned from.
+
+    It is known in two steps: entries when it is opened, manifests when they are fetched.
+    """
+
+    @property
+    def problems(self) -> Mapping[str, AsyncpushError]:
+        """By name, the entries that it should have and that could not be read."""
+        ...
+
+    async def prefetch(self, descriptors: Sequence[Descriptor], *, nested: bool) -> None:
+        """Fetch manifests that will be asked for, many at once.
+
+        What fails is raised when it is asked for (``find_manifest``), not here.
+
+        :param nested: also those that indexes name, and subjects.
+        """
+        ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +20,9 @@ from asyncpush.oci.layout import BlobRange, opened
 
 MIB = 1024 * 1024
 DEFAULT_LIMIT = 16 * 1024 * MIB
+STANDARD_INPUT = "-"
+"""The name of an archive that comes through a pipe."""
+_POLL_MILLISECONDS = 200
 
 
 class ScratchFile(io.FileIO):
@@ -57,22 +62,25 @@ class Scratch:
         self._layers: dict[Digest, tuple[Digest, BlobRange]] = {}
 
     def tar_of(self, path: str | os.PathLike[str]) -> BlobRange:
-        """Where an archive's tar is: the file itself, or the scratch file if it is compressed.
+        """Where an archive's tar is: the file itself, or the scratch file if it is compressed or a
+        pipe.
 
+        :param path: ``-`` is standard input.
         :raises LayoutError: it cannot be read, or its compressed data are damaged.
         :raises TemporarySpaceError: it is larger than the bound, or the disk is full.
         """
         name = os.fspath(path)
         try:
-            with Path(path).open("rb", buffering=0) as file:
+            with _open(name) as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    return self._once(status, lambda: self._spool(file, name))
                 kind = compression_of(os.pread(file.fileno(), MAGIC_BYTES, 0))
-                if kind is None:
-                    return BlobRange(name, 0, status.st_size)
-                key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-                if key not in self._tars:
-                    self._tars[key] = self._unpack(kind, file, name)
-                return self._tars[key]
+                if kind is not None:
+                    return self._once(status, lambda: self._unpack(kind, file, name))
+                # Standard input has no name to open it by later.
+                kept = ScratchFile(os.dup(file.fileno()), "r") if name == STANDARD_INPUT else None
+                return BlobRange(name, 0, status.st_size, kept)
         except (OSError, ValueError) as exc:  # ValueError: NUL in the path
             reason = getattr(exc, "strerror", None) or str(exc)
             raise LayoutError(f"the archive cannot be read: {reason}", file=name) from exc
@@ -96,12 +104,53 @@ class Scratch:
                 found.update(_read(fd, source, offset, min(MIB, source.size - offset)))
         return Digest(f"sha256:{found.hexdigest()}")
 
+    def _once(self, status: os.stat_result, make: Callable[[], BlobRange]) -> BlobRange:
+        """What is made of a file, if it has not changed since it was made before."""
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if not stat.S_ISREG(status.st_mode):
+            key = (status.st_dev, status.st_ino, 0, 0)
+        if key not in self._tars:
+            self._tars[key] = make()
+        return self._tars[key]
+
     def _unpack(self, kind: str, file: io.FileIO, name: str) -> BlobRange:
         def read(size: int) -> bytes:
             self.check()
             return file.read(size) or b""
 
         return self._write(decompress(kind, read, name), name)
+
+    def _spool(self, file: io.FileIO, name: str) -> BlobRange:
+        """Write what can be read once, in its order, to the file; decompressed, if need be."""
+        if file.isatty():
+            raise LayoutError(
+                "standard input is a terminal",
+                advice="pipe an archive into it: docker save IMAGE | asyncpush push"
+                " docker-archive:- TARGET",
+                file=name,
+            )
+        poll = select.poll()
+        poll.register(file.fileno(), select.POLLIN)
+
+        def read(size: int) -> bytes:
+            # Never longer in one piece, so that a writer that pauses does not keep us from ending.
+            while True:
+                self.check()
+                if poll.poll(_POLL_MILLISECONDS) and (data := file.read(size)) is not None:
+                    return data
+
+        start = b""
+        while len(start) < MAGIC_BYTES and (piece := read(MAGIC_BYTES - len(start))):
+            start += piece
+        begin = [start]
+
+        def again(size: int) -> bytes:
+            return begin.pop() if begin else read(size)
+
+        kind = compression_of(start)
+        if kind is not None:
+            return self._write(decompress(kind, again, name), name)
+        return self._write(iter(lambda: again(MIB), b""), name)
 
     def _compress(self, layer: BlobRange, diff_id: Digest) -> tuple[Digest, BlobRange]:
         inner, outer = hashlib.new(digests.algorithm(diff_id)), hashlib.sha256()
@@ -146,7 +195,7 @@ class Scratch:
             raise TemporarySpaceError(
                 f"unpacking takes more than the {self._limit // MIB:,} MiB that the temporary file"
                 " may have",
-                advice="allow more with --temp-space, or unpack the archive first",
+                advice="allow more with --temp-space, or unpack the archive into a file first",
                 file=name,
             )
         view = memoryview(piece)
@@ -169,6 +218,18 @@ def folder() -> str:
     if chosen:
         return chosen
     return "/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir()  # noqa: S108
+
+
+def _open(name: str) -> io.FileIO:
+    if name == STANDARD_INPUT:
+        return io.FileIO(os.dup(0), "r")
+    # A named pipe is opened before somebody writes to it, and is waited for as it is read.
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return io.FileIO(fd, "r")
+    except OSError:  # a directory
+        os.close(fd)
+        raise
 
 
 def _make() -> ScratchFile:

@@ -54,6 +54,20 @@ class PlannedManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an image is read from, so that exactly it can be read again.
+
+    :param source: ``docker://HOST/REPOSITORY``, or ``KIND:PATH`` with the whole path.
+    :param digest: the manifest's digest there.
+    :param keep: the platforms that a smaller index of it keeps; empty for the manifest as it is.
+    """
+
+    source: str
+    digest: Digest
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedImage:
     """One entry on its way to one repository.
 
@@ -67,6 +81,7 @@ class PlannedImage:
     root: Digest
     tags: tuple[str, ...]
     manifests: tuple[Digest, ...] = ()
+    origin: Origin | None = None
 
     @property
     def reference(self) -> str:
@@ -172,7 +187,12 @@ class Planner:
         self._manifests: dict[Digest, PlannedManifest] = {}
 
     def add(
-        self, layout: Content, entry: Descriptor, repository: Repository, tags: tuple[str, ...]
+        self,
+        layout: Content,
+        entry: Descriptor,
+        repository: Repository,
+        tags: tuple[str, ...],
+        origin: Origin | None = None,
     ) -> PlannedImage:
         """Plan one entry of a layout for one repository.
 
@@ -204,6 +224,7 @@ class Planner:
             root=entry.digest,
             tags=tags,
             manifests=order,
+            origin=origin,
         )
         graph.tags.update(dict.fromkeys(tags, entry.digest))
         graph.images.append(image)

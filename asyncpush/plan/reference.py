@@ -170,6 +170,12 @@ def parse_reference(text: str) -> Reference:
     return _parse_rest(registry, rest, text)
 
 
+def is_ecr(text: str) -> bool:
+    """Whether a text begins as a reference to ECR does, or as a repository's ARN."""
+    host, slash, _ = text.partition("/")
+    return bool((slash and _HOST.fullmatch(host)) or _ARN.fullmatch(text))
+
+
 def parse_registry(text: str) -> AnyRegistry:
     """Read the host of a registry: ECR's, or behind ``docker://`` any other.
 

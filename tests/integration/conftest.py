@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Served, docker_registry_at, serve
+from support import Served, asyncpush, docker_registry_at, environment, serve
 
 from asyncpush.oci.sample import write_sample
 
@@ -58,4 +58,14 @@ def _moto_port(log: Path) -> int:
 def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Debian's docker-registry; its address."""
     with docker_registry_at(tmp_path_factory.mktemp("docker-registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[str]:
+    """docker-registry that holds the sample layout as ``team/app``; its address."""
+    with docker_registry_at(tmp_path_factory.mktemp("source")) as address:
+        env = environment(None, "") | {"DOCKER_CONFIG": "/nonexistent"}
+        done = asyncpush("push", sample, f"docker://{address}/team/app", env=env)
+        assert done.returncode == 0, done.stderr
         yield address

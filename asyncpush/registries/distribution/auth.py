@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import anyio
@@ -25,6 +25,9 @@ _DEFAULT_SECONDS = 60.0
 _TOKENS_AT_ONCE = 8
 # Renewed before it ends, so that no call finds it ended on its way.
 _MARGIN_SECONDS = 10.0
+
+Actions = Literal["pull", "pull,push"]
+"""What tokens are asked for: a source is only read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,20 @@ class Authorizer:
     :param session: makes the calls to token services.
     :param host: the registry, for errors.
     :param logins: finds credentials.
+    :param actions: what is done with the registry's repositories.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, host: str, logins: Logins) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        host: str,
+        logins: Logins,
+        actions: Actions = "pull,push",
+    ) -> None:
         self._session = session
         self._host = host
         self._logins = logins
+        self._actions = actions
         self._challenges: list[Challenge] = []
         self._held: dict[str, _Held] = {}
         # The logins for which a token service has given tokens.
@@ -59,12 +70,13 @@ class Authorizer:
         self._limit = anyio.CapacityLimiter(_TOKENS_AT_ONCE)
 
     async def header(self, repository: str, extra: str | None = None) -> str | None:
-        """The header for pushing to a repository; None until a challenge says what is wanted.
+        """The header for a repository; None until a challenge says what is wanted.
 
+        :param repository: its name; empty for the registry's catalog.
         :param extra: a further repository to read from.
         """
         # A password is good for all that its user may do.
-        scope = _scope(repository, extra if self._wants_token() else None)
+        scope = _scope(repository, extra if self._wants_token() else None, self._actions)
         held = self._held.get(scope)
         if held is not None and held.until > time.monotonic():
             return held.header
@@ -184,8 +196,10 @@ class Authorizer:
         return _Held(f"Bearer {token}", time.monotonic() + seconds - margin)
 
 
-def _scope(repository: str, extra: str | None) -> str:
-    scope = f"repository:{repository}:pull,push"
+def _scope(repository: str, extra: str | None, actions: Actions) -> str:
+    if not repository:
+        return "registry:catalog:*"
+    scope = f"repository:{repository}:{actions}"
     return f"{scope} repository:{extra}:pull" if extra else scope
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from asyncpush.errors import (
 from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
-from asyncpush.oci.mediatypes import MANIFESTS, OCI_INDEX
+from asyncpush.oci.mediatypes import OCI_INDEX
 from asyncpush.registries.base import (
     MountAnswer,
     Mounting,
@@ -39,11 +39,13 @@ from asyncpush.registries.base import (
     UploadSession,
 )
 from asyncpush.registries.content import BlobReader
-from asyncpush.registries.distribution.auth import Authorizer
+from asyncpush.registries.distribution.asking import LOST, Asker, Endpoint
+from asyncpush.registries.distribution.auth import Actions, Authorizer
 from asyncpush.registries.distribution.body import PIECE, BlobBody
 from asyncpush.registries.distribution.errors import error_of, last_of, lost
 from asyncpush.registries.distribution.logins import DockerLogins, Logins
-from asyncpush.registries.distribution.ratelimit import RateLimit, rate_limit_of
+from asyncpush.registries.distribution.ratelimit import RateLimit
+from asyncpush.registries.distribution.reading import ACCEPT, Reading
 from asyncpush.registries.distribution.referrers import Referrers, subject_of
 from asyncpush.registries.distribution.strategies import (
     CHUNKS,
@@ -55,22 +57,6 @@ from asyncpush.registries.distribution.strategies import (
 
 _STORED = Mounting(referenced=False)
 _HEADS_AT_ONCE = 8
-_MOST_REDIRECTS = 5
-_ACCEPT = ", ".join(sorted(MANIFESTS))
-# aiohttp's message of a connection that could not be made holds host and port, no secret.
-_LOST = (aiohttp.ClientError, TimeoutError, OSError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where a registry is reached.
-
-    :param host: what people call it, for errors.
-    :param url: scheme, host and port.
-    """
-
-    host: str
-    url: URL
 
 
 @dataclass(slots=True)
@@ -104,15 +90,24 @@ class DistributionTransport:
         endpoint: Endpoint,
         logins: Logins,
         mounting: Mounting,
+        actions: Actions = "pull,push",
     ) -> None:
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, logins)
+        self._authorizer = Authorizer(session, endpoint.host, logins, actions)
+        self._asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
+        self._ask, self._url = self._asker.ask, self._asker.url
+        self._where, self._location = self._asker.where, self._asker.location
+        self.reading = Reading(self._asker)
         self._referrers = Referrers(self)
-        self.rate_limit: RateLimit | None = None
         self._strategy = strategy_of_host(endpoint.host)
         self._sent: dict[str, _Sent] = {}
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """What the registry last said of its rate limit; None where it says nothing."""
+        return self._asker.rate_limit
 
     async def authorize(self) -> None:
         """See :class:`~asyncpush.registries.base.Transport`.
@@ -128,7 +123,7 @@ class DistributionTransport:
                     self._authorizer.challenged(None, answer.headers.getall("WWW-Authenticate", []))
                 elif answer.status >= 500 or answer.status == 429:
                     raise await error_of(answer, "GET /v2/", **where)
-        except (*_LOST, ValueError) as exc:  # ValueError: a proxy's address that is none
+        except (*LOST, ValueError) as exc:  # ValueError: a proxy's address that is none
             raise lost(exc, "GET /v2/", **where) from exc
 
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
@@ -367,7 +362,7 @@ class DistributionTransport:
         """See :class:`~asyncpush.registries.base.Transport`."""
         url = self._url(repository, "manifests", reference)
         where = {**self._where(repository), "digest": reference}
-        async with self._ask("GET", url, "GET manifest", repository, {"Accept": _ACCEPT}) as answer:
+        async with self._ask("GET", url, "GET manifest", repository, {"Accept": ACCEPT}) as answer:
             if answer.status == 404:
                 raise ManifestsNotFoundError("the repository does not have this manifest", **where)
             if answer.status != 200:
@@ -403,7 +398,7 @@ class DistributionTransport:
     async def _digest_of(self, repository: str, reference: str) -> Digest | None:
         url = self._url(repository, "manifests", reference)
         async with self._ask(
-            "HEAD", url, "HEAD manifest", repository, {"Accept": _ACCEPT}
+            "HEAD", url, "HEAD manifest", repository, {"Accept": ACCEPT}
         ) as answer:
             if answer.status == 404:
                 return None
@@ -413,65 +408,6 @@ class DistributionTransport:
         if told is not None:
             return Digest(told)
         return (await self.get_manifest(repository, reference)).digest
-
-    @contextlib.asynccontextmanager
-    async def _ask(
-        self,
-        method: str,
-        url: URL,
-        call: str,
-        repository: str,
-        headers: Mapping[str, str] = {},
-        body: Callable[[], Any] | None = None,
-        source: str | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Make a request, authorized, redirected where that is asked; at most two tries of a 401.
-
-        :param body: makes the body, once for each time that it is sent.
-        :param source: a further repository that is read from.
-        """
-        tried = False
-        redirects = 0
-        while True:
-            own = _same_place(url, self._endpoint.url)
-            token = await self._authorizer.header(repository, source) if own else None
-            sent = {**headers, **({"Authorization": token} if token else {})}
-            try:
-                async with self._session.request(
-                    method, url, headers=sent, data=body() if body else None, allow_redirects=False
-                ) as answer:
-                    if own:
-                        self.rate_limit = rate_limit_of(answer.headers) or self.rate_limit
-                    challenges = answer.headers.getall("WWW-Authenticate", [])
-                    if answer.status == 401 and own and not tried:
-                        tried = True
-                        if self._authorizer.challenged(token, challenges):
-                            continue
-                    if answer.status in (301, 302, 307, 308) and redirects < _MOST_REDIRECTS:
-                        redirects += 1
-                        # Another host gets no credentials of this one.
-                        url = self._location(answer)
-                        continue
-                    yield answer
-                    return
-            except _LOST as exc:
-                raise lost(exc, call, **self._where(repository)) from exc
-
-    def _location(self, answer: aiohttp.ClientResponse) -> URL:
-        """Where an answer points: relative or absolute."""
-        location = answer.headers.get("Location")
-        if not location:
-            raise RegistryError(
-                "the registry's answer lacks its Location", registry=self._endpoint.host
-            )
-        try:
-            return answer.url.join(URL(location))
-        except ValueError as exc:
-            # It is not quoted: a storage's address has a signature in it.
-            raise RegistryError(
-                "the registry's answer has a Location that is no address",
-                registry=self._endpoint.host,
-            ) from exc
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
         """The upload session that an answer has opened."""
@@ -484,13 +420,6 @@ class DistributionTransport:
         if not url.absolute:
             raise UploadNotFoundError("the upload session is no address")
         return url
-
-    def _url(self, repository: str, *parts: str) -> URL:
-        path = "/".join(("v2", repository, *parts))
-        return self._endpoint.url.with_path(f"/{path}")
-
-    def _where(self, repository: str) -> dict[str, str]:
-        return {"repository": f"{self._endpoint.host}/{repository}"}
 
 
 @contextlib.asynccontextmanager
@@ -505,6 +434,7 @@ async def open_transport(
     mounting: Mounting = _STORED,
     tls: ssl.SSLContext | None = None,
     read_timeout: float = 60.0,
+    actions: Actions = "pull,push",
 ) -> AsyncIterator[DistributionTransport]:
     """Open the transport to one registry.
 
@@ -516,6 +446,7 @@ async def open_transport(
     :param mounting: what it mounts; the specification knows no condition.
     :param tls: the authorities that are trusted, where they are not the machine's.
     :param read_timeout: seconds to wait for the next bytes of an answer.
+    :param actions: what tokens are asked for.
     """
 
     scheme = "http" if plain_http else "https"
@@ -531,7 +462,9 @@ async def open_transport(
         # one has done would be lost: one layer retries, and it is ours (decision 4).
         session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
-        yield DistributionTransport(session, endpoint, logins or DockerLogins(host), mounting)
+        yield DistributionTransport(
+            session, endpoint, logins or DockerLogins(host), mounting, actions
+        )
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -541,7 +474,3 @@ async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield piece
     except aiohttp.ClientPayloadError:
         return
-
-
-def _same_place(url: URL, other: URL) -> bool:
-    return (url.scheme, url.host, url.port) == (other.scheme, other.host, other.port)

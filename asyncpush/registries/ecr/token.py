@@ -35,28 +35,48 @@ _UNKNOWN_SECONDS = 60.0
 
 @contextlib.asynccontextmanager
 async def open_by_token(
-    registry: Registry, aws: AwsOptions, *, connections: int, user_agent: str
+    registry: Registry,
+    aws: AwsOptions,
+    *,
+    connections: int,
+    user_agent: str,
+    source: bool = False,
 ) -> AsyncIterator[DistributionTransport]:
     """Open OCI distribution to an ECR registry.
 
     :param connections: the most connections to keep open to it.
+    :param source: whether it is only read from.
     :raises CredentialsError: no token is given.
     """
     async with (
         open_client(registry, aws, 2, user_agent) as client,
-        open_beside(client, registry, aws, connections=connections, user_agent=user_agent) as api,
+        open_beside(
+            client,
+            registry,
+            aws,
+            connections=connections,
+            user_agent=user_agent,
+            source=source,
+        ) as api,
     ):
         yield api
 
 
 @contextlib.asynccontextmanager
 async def open_beside(
-    client: Any, registry: Registry, aws: AwsOptions, *, connections: int, user_agent: str
+    client: Any,
+    registry: Registry,
+    aws: AwsOptions,
+    *,
+    connections: int,
+    user_agent: str,
+    source: bool = False,
 ) -> AsyncIterator[DistributionTransport]:
     """Open OCI distribution to an ECR registry, with a client of ECR's own API at hand.
 
     :param client: gives the tokens.
     :param connections: the most connections to keep open to it.
+    :param source: whether it is only read from.
     """
     endpoint = client.meta.endpoint_url
     # An API of one's own, such as a local registry, also is where its images are.
@@ -70,6 +90,7 @@ async def open_beside(
         mounting=MOUNTING,
         tls=_trusted(),
         read_timeout=aws.read_timeout,
+        actions="pull" if source else "pull,push",
     ) as transport:
         yield transport
 
