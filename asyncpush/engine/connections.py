@@ -58,17 +58,17 @@ class Connections:
         context, _ = await self._contexts.do(registry, partial(self._connect, registry))
         return context
 
-    def begin(self, sharing: Mapping[AnyRegistry, int]) -> None:
-        """A push begins: its calls are counted by themselves, and what could not be connected to is
-        tried again.
+    def begin(self, sharing: Mapping[AnyRegistry, int], *, count_anew: bool = True) -> None:
+        """A push begins, and what could not be connected to is tried again.
 
         :param sharing: how many machines share each registry's quotas, where that is more than this
             one.
+        :param count_anew: whether what was called before belongs to another push.
         """
         self._sharing = sharing
         self._contexts.forgive()
         for registry, paces in self._paces.items():
-            paces.begin(sharing.get(registry, 1))
+            paces.begin(sharing.get(registry, 1), count_anew=count_anew)
 
     def calls(self) -> dict[str, dict[str, Any]]:
         """By registry and call: how often it was made and throttled, its quota, its rate."""

@@ -86,12 +86,16 @@ class Pace:
             self.rate = min(self.quota, self.rate + grown)
         self._succeeded = now
 
-    def begin(self, quota: float) -> None:
-        """A push begins: calls are counted anew, under a quota that may be another one."""
+    def begin(self, quota: float, *, count_anew: bool = True) -> None:
+        """A push begins, under a quota that may be another one.
+
+        :param count_anew: whether calls are counted from here on.
+        """
         self.rate *= quota / self.quota
         self.quota = quota
-        self.calls = self.throttles = 0
-        self.first = self.last = None
+        if count_anew:
+            self.calls = self.throttles = 0
+            self.first = self.last = None
 
     def unneeded(self) -> None:
         """A call that had its turn was not made after all."""
@@ -138,13 +142,14 @@ class Paces:
         self._quotas = {**PUBLISHED_QUOTAS, **quotas}
         self._paces = {call: Pace(quota) for call, quota in self._quotas.items()}
 
-    def begin(self, sharing: int = 1) -> None:
-        """A push begins: its calls are counted by themselves.
+    def begin(self, sharing: int = 1, *, count_anew: bool = True) -> None:
+        """A push begins.
 
         :param sharing: how many machines share the quotas.
+        :param count_anew: whether calls are counted from here on.
         """
         for call, quota in self._quotas.items():
-            self._paces[call].begin(quota / sharing)
+            self._paces[call].begin(quota / sharing, count_anew=count_anew)
 
     def of(self, call: str) -> Pace:
         """The pace of one call."""

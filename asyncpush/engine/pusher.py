@@ -31,7 +31,14 @@ from asyncpush.engine.release import Release
 from asyncpush.engine.remotes import Remotes
 from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, pushed_images
 from asyncpush.engine.repositories import Repositories
-from asyncpush.engine.results import ImageResult, PushReport
+from asyncpush.engine.results import (
+    ImageResult,
+    ImageStatus,
+    PushReport,
+    TagResult,
+    TagStatus,
+)
+from asyncpush.engine.tags import where_tags_point
 from asyncpush.engine.verify import RepositoryCheck, Verdict, VerifyReport
 from asyncpush.engine.work import for_each
 from asyncpush.errors import AsyncpushError, UsageError
@@ -63,6 +70,9 @@ class Pusher:
         self.report = PushReport()
         self._on_event = on_event
         self._pushing = False
+        # Whether calls count for the report, or for that of the push that is planned.
+        self._reporting = self._planned = False
+        self._ahead = PushReport()
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -80,15 +90,22 @@ class Pusher:
             await self._connections.aclose()
             await self._remotes.aclose()
 
-    async def plan(self, items: Iterable[Item]) -> tuple[Plan, list[ImageResult]]:
-        """Read the sources and plan what goes where; asks no registry but those of sources.
+    async def plan(
+        self, items: Iterable[Item], *, skip_unchanged: bool = False
+    ) -> tuple[Plan, list[ImageResult]]:
+        """Read the sources and plan what goes where.
 
         :param items: what to push.
+        :param skip_unchanged: ask the targets before an image is read from another registry, and
+            do not read one that they have; without it no registry but those of sources is asked.
         :return: the plan, and a failed result for whatever cannot be pushed.
         """
-        self.report = PushReport()
-        self._remotes.forgive()
-        return await plan_items(items, self.options, self._remotes)
+        if not self._reporting:
+            self._connections.begin({})
+            self._remotes.begin()
+            self._planned = True
+        skip = self._find_unchanged if skip_unchanged else None
+        return await plan_items(items, self.options, self._remotes, skip)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -102,7 +119,8 @@ class Pusher:
         :raises UsageError: this Pusher is pushing already.
         """
         with self._alone():
-            return await self._push_plan(*await self.plan(items), journal, {})
+            plan, rejected = await self.plan(items, skip_unchanged=True)
+            return await self._push_plan(plan, rejected, journal, {})
 
     async def push_plan(
         self,
@@ -143,17 +161,16 @@ class Pusher:
         journal: NoJournal | None,
         sharing: Mapping[AnyRegistry, int],
     ) -> PushReport:
-        planning = self.report
-        report = self.report = PushReport()
-        if not planning.complete and not planning.images:
-            # Sources were asked as well.
-            report.retries, report.throttles = planning.retries, planning.throttles
+        # What planning has asked counts as well.
+        report, self._ahead = self._ahead, PushReport()
+        self.report = report
         begin = time.monotonic()
-        self._connections.begin(sharing)
+        self._connections.begin(sharing, count_anew=not self._planned)
+        self._reporting, self._planned = True, False
         try:
             rejected = list(rejected)
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
-            for result in rejected:
+            for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
             repositories = Repositories(plan, self._connections, journal or NoJournal())
             if self.options.atomic:
@@ -168,6 +185,7 @@ class Pusher:
             for host, calls in self._remotes.calls().items():
                 report.calls.setdefault(host, {}).update(calls)
             self._emit(PushEnded(report))
+            self._reporting = False
         return report
 
     async def preview(self, items: Iterable[Item]) -> PushPreview:
@@ -258,6 +276,30 @@ class Pusher:
             for host, calls in waiting.calls().items():
                 self.report.calls.setdefault(host, {}).update(calls)
 
+    async def _find_unchanged(self, images: Sequence[PlannedImage]) -> set[PlannedImage]:
+        """Those of some images that their repositories have already, all of their tags included."""
+        wanted: dict[Repository, list[PlannedImage]] = {}
+        # A tag says nothing of foreign layers.
+        for image in () if self.options.include_foreign else images:
+            wanted.setdefault(image.repository, []).append(image)
+        found: set[PlannedImage] = set()
+
+        async def ask(repository: Repository) -> None:
+            try:
+                context = await self._connections.get(repository.registry)
+            except AsyncpushError:
+                return  # Whoever is pushed there will tell.
+            tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
+            where = await where_tags_point(context, repository, list(tags))
+            found.update(
+                image
+                for image in wanted[repository]
+                if all(where.get(tag) == image.root for tag in image.tags)
+            )
+
+        await for_each(wanted, min(self.options.images, len(wanted)), ask)
+        return found
+
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage
     ) -> None:
@@ -334,11 +376,24 @@ class Pusher:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, CallRetried):
-            self.report.throttles += event.throttled
-            self.report.retries += not event.throttled
+            report = self.report if self._reporting else self._ahead
+            report.throttles += event.throttled
+            report.retries += not event.throttled
         log_event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _unchanged(image: PlannedImage) -> ImageResult:
+    """The result of an image whose repository has it already."""
+    return ImageResult(
+        name=image.name,
+        reference=image.reference,
+        digest=image.root,
+        status=ImageStatus.EXISTS,
+        tags=tuple(TagResult(tag, TagStatus.UNCHANGED) for tag in image.tags),
+        origin=image.origin,
+    )
 
 
 def _started(plan: Plan, image: PlannedImage) -> ImageStarted:

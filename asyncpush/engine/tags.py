@@ -50,6 +50,22 @@ class Call(Protocol):
     async def __call__(self, name: str, call: Callable[[], Awaitable[T]], /) -> T: ...
 
 
+async def where_tags_point(
+    context: Context, repository: Repository, tags: Sequence[str]
+) -> dict[str, Digest]:
+    """What tags point to, as far as the registry says; a push can do without."""
+    found: dict[str, Digest] = {}
+    for i in range(0, len(tags), BATCH):
+        batch = tags[i : i + BATCH]
+        ask = partial(context.transport.tagged, repository.name, batch)
+        attempt = partial(context.attempt, _QUESTION, str(repository), ask)
+        answer: dict[str, Digest] | None = await context.reading_tags.make(attempt)
+        if answer is None:
+            return found
+        found.update(answer)
+    return found
+
+
 class RepositoryTags:
     """The tags of one repository, as far as a push has to do with them.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import anyio
@@ -57,6 +57,10 @@ from asyncpush.registries.distribution.strategies import (
 
 _STORED = Mounting(referenced=False)
 _HEADS_AT_ONCE = 8
+T = TypeVar("T")
+
+AskTags = Callable[[str, Sequence[str]], Awaitable[dict[str, Digest]]]
+"""What at most 100 tags of a repository point to."""
 
 
 @dataclass(slots=True)
@@ -103,6 +107,8 @@ class DistributionTransport:
         self._referrers = Referrers(self)
         self._strategy = strategy_of_host(endpoint.host)
         self._sent: dict[str, _Sent] = {}
+        self.ask_tags: AskTags | None = None
+        """Another way to ask what tags point to, where there is a better one."""
 
     @property
     def rate_limit(self) -> RateLimit | None:
@@ -133,28 +139,16 @@ class DistributionTransport:
     async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
         """See :class:`~asyncpush.registries.base.Transport`."""
         found: dict[Digest, int | None] = {}
-        failures: list[AsyncpushError] = []
-        pending = iter(wanted)
 
-        async def worker() -> None:
-            for digest in pending:
-                if failures:
-                    return
-                try:
-                    url = self._url(repository, "blobs", digest)
-                    async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
-                        if answer.status == 200:
-                            found[digest] = answer.content_length
-                        elif answer.status != 404:
-                            raise await error_of(answer, "HEAD blob", **self._where(repository))
-                except AsyncpushError as exc:
-                    failures.append(exc)
+        async def ask(digest: Digest) -> None:
+            url = self._url(repository, "blobs", digest)
+            async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
+                if answer.status == 200:
+                    found[digest] = answer.content_length
+                elif answer.status != 404:
+                    raise await error_of(answer, "HEAD blob", **self._where(repository))
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(_HEADS_AT_ONCE, len(wanted))):
-                tasks.start_soon(worker)
-        if failures:
-            raise failures[0]
+        await _each(wanted, ask)
         return found
 
     async def start_upload(self, repository: str) -> UploadSession:
@@ -355,8 +349,17 @@ class DistributionTransport:
 
     async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        found = {tag: await self._digest_of(repository, tag) for tag in tags}
-        return {tag: digest for tag, digest in found.items() if digest is not None}
+        if self.ask_tags is not None:
+            return await self.ask_tags(repository, tags)
+        found: dict[str, Digest] = {}
+
+        async def ask(tag: str) -> None:
+            digest = await self._digest_of(repository, tag)
+            if digest is not None:
+                found[tag] = digest
+
+        await _each(tags, ask)
+        return found
 
     async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
         """See :class:`~asyncpush.registries.base.Transport`."""
@@ -465,6 +468,30 @@ async def open_transport(
         yield DistributionTransport(
             session, endpoint, logins or DockerLogins(host), mounting, actions
         )
+
+
+async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None:
+    """Ask about each item, a few at once.
+
+    :raises AsyncpushError: the first failure, behind which no further item is asked about.
+    """
+    failures: list[AsyncpushError] = []
+    pending = iter(items)
+
+    async def worker() -> None:
+        for item in pending:
+            if failures:
+                return
+            try:
+                await ask(item)
+            except AsyncpushError as exc:
+                failures.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(_HEADS_AT_ONCE, len(items))):
+            tasks.start_soon(worker)
+    if failures:
+        raise failures[0]
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

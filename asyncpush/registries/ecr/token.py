@@ -15,6 +15,7 @@ from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import Mounting
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
+from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import is_aws, open_client
@@ -59,6 +60,8 @@ async def open_by_token(
             source=source,
         ) as api,
     ):
+        # A hundred in one call; /v2/ answers for one tag at a time.
+        api.ask_tags = Images(client, registry).tagged
         yield api
 
 
