@@ -15,6 +15,8 @@ from asyncpush.engine.context import Context, Health, Limits
 from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
+from asyncpush.engine.reading.calls import SourceCalls
+from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
@@ -40,6 +42,8 @@ class Connections:
         self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
         # Hashing is the one piece of work that fills a processor.
         self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        calls = SourceCalls(options.attempts, options.retry_base, options.retry_cap, emit)
+        self.reads = Reads(calls, options.memory // 2, self._hashing)
         self._contexts: Once[AnyRegistry, Context] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
@@ -106,7 +110,14 @@ class Connections:
             memory=self._memory,
         )
         context = Context(
-            transport, self._options, limits, self._retrier, paces, self._emit, Health()
+            transport,
+            self._options,
+            limits,
+            self._retrier,
+            paces,
+            self._emit,
+            Health(),
+            self.reads,
         )
         self._paces[registry] = paces
         await context.call("GetAuthorizationToken", registry.host, transport.authorize)

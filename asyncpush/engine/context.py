@@ -11,6 +11,7 @@ import anyio
 from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
+from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.refusals import Refusals
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.throughput import Throughput
@@ -84,6 +85,7 @@ class Context:
     paces: Paces
     emit: EventSink
     health: Health
+    reads: Reads
     throughput: Throughput = field(default_factory=Throughput)
     refusals: Refusals = field(default_factory=Refusals)
 

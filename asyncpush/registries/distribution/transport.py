@@ -167,6 +167,10 @@ class DistributionTransport:
             # "0-0" is also what some answer for an empty upload, and one byte is soon sent again.
             return -1 if last is None or last == 0 else last
 
+    def reads_twice(self, session: UploadSession) -> bool:  # noqa: ARG002 - none of this API
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        return False
+
     async def upload_part(
         self,
         repository: str,
