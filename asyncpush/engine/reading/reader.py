@@ -54,7 +54,7 @@ class RemoteReader(StreamReader):
             window, place = await self._join(offset)
             piece = await window.read(place, offset, offset)
             if piece is not None:
-                self._reads.life[self._target] = anyio.current_time()
+                self._reads.alive(self._target)
                 return piece if len(piece) <= most else memoryview(piece)[:most]
 
     @asynccontextmanager
@@ -152,7 +152,7 @@ class RemoteReader(StreamReader):
             piece = await window.read(place, at, offset)
             if piece is None:
                 return None
-            self._reads.life[self._target] = anyio.current_time()
+            self._reads.alive(self._target)
             if len(piece) > end - at:
                 piece = memoryview(piece)[: end - at]
             pieces.append(piece)

@@ -55,22 +55,26 @@ class Reads:
     def __init__(self, calls: SourceCalls, memory: int, hashing: anyio.CapacityLimiter) -> None:
         self.calls = calls
         self.pool = Pool(memory)
-        self.life: dict[str, float] = {}
         self.reserving: dict[_Key, anyio.Event] = {}
+        self._life: dict[str, float] = {}
         self._hashing = hashing
         self._windows: dict[_Key, list[Window]] = {}
         self._expected: dict[_Key, Expected] = {}
 
     def expect(self, blob: RemoteBlob, target: str) -> None:
-        """A target is going to read a blob: the first one that does may wait for it a while.
+        """A target may have to read a blob: the first one that does waits for it a while.
 
         :param target: the registry, by the name that its reader will give.
         """
         key = (blob.origin, blob.digest)
         expected = self._expected.get(key)
         if expected is None:
-            expected = self._expected[key] = Expected(anyio.current_time(), self.life)
+            expected = self._expected[key] = Expected(anyio.current_time(), self._life)
         expected.targets.add(target)
+
+    def alive(self, target: str) -> None:
+        """A target makes progress, so that waiting for it is worth it."""
+        self._life[target] = anyio.current_time()
 
     def forgo(self, blob: RemoteBlob, target: str) -> None:
         """A target is not going to read a blob, or no more."""
@@ -125,7 +129,7 @@ class Reads:
                 offset,
                 SourceConnection(blob, offset, self.calls),
                 self.pool,
-                expected or Expected(0.0, self.life),
+                expected or Expected(0.0, self._life),
                 proof=proof,
                 whole=blob.size <= self.pool.total // _KEEP,
             )
