@@ -106,7 +106,7 @@ class OverHttp:
     async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         left = self.cut()
         try:
-            async for piece in answer.content.iter_any():
+            async for piece in answer.content.iter_chunked(256 * 1024):
                 if left is not None and left < len(piece):
                     if left:
                         self.given += left

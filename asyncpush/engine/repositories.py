@@ -56,6 +56,13 @@ class Repositories:
                 if isinstance(blob.source, RemoteBlob):
                     self._connections.reads.expect(blob.source, repository.registry.host)
 
+    def _forgo_shared_reads(self, registry: AnyRegistry) -> None:
+        """Let no other registry wait for one that cannot be reached."""
+        for graph in self._graphs(registry):
+            for blob in graph.blobs.values():
+                if isinstance(blob.source, RemoteBlob):
+                    self._connections.reads.forgo(blob.source, registry.host)
+
     async def turns(
         self, registry: AnyRegistry, images: Sequence[PlannedImage]
     ) -> Sequence[PlannedImage]:
@@ -67,6 +74,7 @@ class Repositories:
             context = await self._connections.get(registry)
             sharing = await self._share(context, registry)
         except AsyncpushError:
+            self._forgo_shared_reads(registry)
             return images  # Each of them will tell.
         if sharing is None or context.transport.mounting is None:
             return images

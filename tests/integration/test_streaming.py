@@ -18,7 +18,7 @@ from transports import parts
 
 from asyncpush import AwsOptions, Pusher, PushItem, PushOptions, PushReport
 from asyncpush.engine.journal import open_journal
-from asyncpush.errors import DigestMismatchError
+from asyncpush.errors import DigestMismatchError, SourceError
 from asyncpush.localregistry import (
     CallInfo,
     DistributionOptions,
@@ -234,6 +234,39 @@ async def test_parts_that_are_refused_go_again_from_memory(
         assert report.ok, failures(report)
         assert sum(server.calls.counters.errors.values()) > 2
         assert origin.given == sum(layers_of(plan).values())
+
+
+async def test_blobs_whose_api_closes_begin_again_over_the_other_one(
+    tmp_path: Path, source_store: Path, layout: Path
+) -> None:
+    def breaking(call: CallInfo) -> Fault | None:
+        lost = call.action in ("v2.PatchUpload", "v2.PutUpload")
+        return Fault(drop="before") if lost else None
+
+    async with source_at(source_store) as origin, serving(tmp_path, breaking) as server:
+        async with Pusher(options_for(server, "auto")) as pusher:
+            plan = await plan_from(pusher, origin, layout, target_of(server, "auto"))
+            report = await pusher.push_plan(plan)
+        assert report.ok, failures(report)
+        await assert_complete(server, layout)
+        assert server.calls.counters.calls["UploadLayerPart"] > 8
+
+
+async def test_a_source_that_is_gone_fails_its_images_with_source_and_digest(
+    tmp_path: Path, source_store: Path, layout: Path, transport: str
+) -> None:
+    async with source_at(source_store) as origin, serving(tmp_path) as server:
+        origin.cut = lambda: 1000
+        async with Pusher(options_for(server, transport, attempts=3)) as pusher:
+            plan = await plan_from(pusher, origin, layout, target_of(server, transport))
+            report = await pusher.push_plan(plan)
+        assert len(report.failed) == 4
+        for image in report.failed:
+            assert isinstance(image.error, SourceError)
+            assert image.error.where["source"] == origin.name
+            assert image.error.where["digest"] in layers_of(plan)
+            assert image.error.where["file"].startswith(origin.name)
+        assert not await server.tags(ACCOUNT, REGION, REPOSITORY)
 
 
 @pytest.mark.parametrize("transport", ["native", "plain"])

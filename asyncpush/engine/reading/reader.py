@@ -47,6 +47,7 @@ class RemoteReader(StreamReader):
         self._place: Place | None = None
         # The hash of what was read before, where the reader goes on by itself.
         self._proof: Proof | None = None
+        self._closed = False
 
     async def read(self, offset: int, most: int) -> bytes | memoryview:
         """See :class:`~asyncpush.registries.content.StreamReader`."""
@@ -83,7 +84,11 @@ class RemoteReader(StreamReader):
             place.forced = 0
 
     async def aclose(self) -> None:
-        """Leave; the last reader of a blob closes its connection."""
+        """Leave for good; the last reader of a blob closes its connection."""
+        self._closed = True
+        await self._leave()
+
+    async def _leave(self) -> None:
         window, place = self._window, self._place
         self._window = self._place = None
         if window is not None and place is not None:
@@ -93,6 +98,9 @@ class RemoteReader(StreamReader):
         """The reader's place in a window that has, or is to have, this byte next."""
         await self._leave_unless(offset)
         if self._window is None or self._place is None:
+            if self._closed:
+                # A body that aiohttp has given up, and not yet ended.
+                raise anyio.ClosedResourceError
             join = self._reads.join(self._blob, offset, self._target, self._proof)
             self._window, self._place = join
         return self._window, self._place
@@ -106,7 +114,7 @@ class RemoteReader(StreamReader):
         if window is None or place is None or (window.holds(place) and window.covers(offset)):
             return
         self._proof = window.fork_proof()
-        await self.aclose()
+        await self._leave()
 
     async def _reserve(self, offset: int, length: int) -> None:
         """Join a window that may hold a part.

@@ -18,7 +18,7 @@ from asyncpush.oci.remote import BlobOrigin, RemoteBlob
 from asyncpush.registries.content import read_manifest
 
 # A target that took no byte of any blob for so long is not waited for.
-_LIFE = 5.0
+_LIFE = 15.0
 # A blob is kept whole if it is at most this share of the pool.
 _KEEP = 8
 
@@ -80,8 +80,8 @@ class Reads:
         """A target is not going to read a blob, or no more."""
         key = (blob.origin, blob.digest)
         expected = self._expected.get(key)
-        if expected is not None and target in expected.targets:
-            expected.targets.discard(target)
+        if expected is not None:
+            self._discard(key, expected, target)
             for window in self._windows.get(key, ()):
                 window.trim()
 
@@ -116,7 +116,7 @@ class Reads:
         key = (blob.origin, blob.digest)
         expected = self._expected.get(key)
         if expected is not None:
-            expected.targets.discard(target)
+            self._discard(key, expected, target)
         window = self.find(blob, offset)
         if window is None:
             if offset == 0:
@@ -151,6 +151,11 @@ class Reads:
             return
         self._remove(blob, window)
         await window.close()
+
+    def _discard(self, key: _Key, expected: Expected, target: str) -> None:
+        expected.targets.discard(target)
+        if not expected.targets:
+            del self._expected[key]
 
     def _remove(self, blob: RemoteBlob, window: Window) -> None:
         key = (blob.origin, blob.digest)
