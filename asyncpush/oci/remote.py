@@ -30,8 +30,9 @@ class BlobOrigin(Protocol):
         happen in different tasks, one at a time, so no cancel scope or task group may be open
         across a ``yield``. An iteration that was cancelled is not gone on with.
 
-        One try: a connection that breaks ends the iteration with an error, and the caller asks
-        again from the byte where it broke. The bytes are not proven; the caller does that.
+        One try, unless the error's ``where`` has ``attempts``: a connection that breaks ends the
+        iteration with an error, and the caller asks again from the byte where it broke. The bytes
+        are not proven; the caller does that.
 
         :param size: bytes of the whole blob, as its descriptor gives them.
         :param offset: the first byte that is wanted, from 0 to ``size``.

@@ -186,6 +186,17 @@ async def test_a_source_that_never_gives_anything_is_given_up() -> None:
     assert [type(event) for event in events] == [CallRetried] * 3
 
 
+async def test_an_origin_that_has_tried_often_enough_is_not_tried_again() -> None:
+    tried = [TransientError("HTTP 503").at(attempts="8") for _ in range(3)]
+    origin = Scripted(refuse=[*tried])
+    blob = origin.hold(b"data")
+    with pytest.raises(SourceError) as caught:
+        async with open_remote(reads_of(), blob, "a") as reader:
+            await reader.read(0, 4)
+    assert caught.value.where["attempts"] == "8"
+    assert len(origin.refuse) == 2
+
+
 async def test_connections_that_break_without_progress_are_given_up() -> None:
     given = 0
 

@@ -56,7 +56,13 @@ class SourceConnection:
                 # The break is the first failure: what follows it waits, as after any other.
                 error, broken = broken, None
                 raise error
-            return await self._next()
+            try:
+                return await self._next()
+            except TransientError as exc:
+                if "attempts" in exc.where:
+                    # The origin has tried often enough by itself.
+                    raise self._failed(exc) from exc
+                raise
 
         try:
             return await self._calls.call(self._blob.origin.name, read)
