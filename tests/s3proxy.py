@@ -33,12 +33,13 @@ class Answer:
     code: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     more: str = ""
+    message: str = "words of S3's"
 
     @property
     def body(self) -> bytes:
         """S3's document of an error."""
         return (
-            f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>words of {self.code}"
+            f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>{self.message}"
             f"</Message>{self.more}<RequestId>R1</RequestId></Error>"
         ).encode()
 
@@ -96,7 +97,7 @@ def proxy_to(moto: str) -> Iterator[Proxy]:
             finally:
                 connection.close()
 
-        do_GET = do_HEAD = _forward
+        do_GET = do_HEAD = _forward  # noqa: N815 - http.server's names
 
         def _answer(
             self, status: int, headers: dict[str, str], body: bytes, cut: Cut | None = None

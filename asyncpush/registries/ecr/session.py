@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,8 +103,16 @@ async def session_in(region: str | None, aws: AwsOptions, **where: str | None) -
 
 
 def configured_region(session: AioSession) -> str:
-    """The Region of the environment or the profile; us-east-1 where there is none."""
-    return session.get_config_variable("region") or "us-east-1"
+    """The Region of the environment or the profile; us-east-1 where there is none.
+
+    Of ``AWS_REGION`` and ``AWS_DEFAULT_REGION`` the first counts, as for the AWS CLI; botocore
+    reads the second alone.
+
+    :raises CredentialsError: the profile does not exist.
+    """
+    with translating("CreateClient"):
+        found = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        return found or "us-east-1"
 
 
 def client_config(aws: AwsOptions, connections: int, user_agent: str, **further: Any) -> AioConfig:
