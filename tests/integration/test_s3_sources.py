@@ -31,14 +31,15 @@ from asyncpush.errors import (
     LayoutError,
     LimitError,
     RegistryError,
+    SourceNotFoundError,
     TemporarySpaceError,
     ThrottledError,
     TransientError,
     UsageError,
 )
 from asyncpush.oci.digest import compute
-from asyncpush.oci.layout import BlobData, Content, Layout
-from asyncpush.oci.remote import RemoteBlob
+from asyncpush.oci.layout import BlobData, Content, Layout, read_manifest
+from asyncpush.oci.remote import RemoteBlob, RemoteContent
 from asyncpush.oci.sample import write_sample
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, Planner
@@ -178,10 +179,35 @@ async def test_a_layout_costs_a_listing_and_its_manifests(proxy: Proxy, layout: 
 async def test_manifests_are_fetched_ahead_many_at_once(proxy: Proxy) -> None:
     for text in (LAYOUT, ARCHIVE):
         async with opened(text) as content:
-            await content.prefetch(content.entries)
+            await content.prefetch(content.entries, nested=True)
             before = len(proxy.requests)
             await on_thread(plan_of, content)
             assert len(proxy.requests) == before
+
+
+async def test_six_manifests_are_asked_for_side_by_side(proxy: Proxy) -> None:
+    together = threading.Barrier(6, timeout=10)
+
+    def wait(request: Request) -> None:
+        if "blobs/sha256/" in request.path:
+            together.wait()
+
+    async with opened(LAYOUT) as content:
+        proxy.fault = wait
+        assert len(content.entries) == 6
+        await content.prefetch(content.entries, nested=False)
+        assert not together.broken
+        before = len(proxy.requests)
+        for entry in content.entries:
+            await on_thread(content.find_manifest, entry)
+        assert len(proxy.requests) == before
+
+
+async def test_a_source_is_one_that_is_fetched_ahead(proxy: Proxy) -> None:
+    for text in (LAYOUT, ARCHIVE):
+        async with opened(text) as content:
+            assert isinstance(content, RemoteContent)
+            assert not content.problems
 
 
 @pytest.mark.parametrize("ahead", [False, True])
@@ -196,7 +222,7 @@ async def test_what_a_listing_leaves_out_is_asked_for_alone(
     async with opened(LAYOUT) as content:
         assert len(proxy.asked("GET", "list-type=2")) == 1
         if ahead:
-            await content.prefetch(content.entries)
+            await content.prefetch(content.entries, nested=True)
             before = len(proxy.requests)
         graph = next(iter((await on_thread(plan_of, content)).repositories.values()))
         if ahead:
@@ -259,6 +285,31 @@ async def test_a_compressed_archive_goes_through_the_temporary_file(
     with pytest.raises(TemporarySpaceError, match="--temp-space"):
         async with opened(f"{ARCHIVE}.gz", Scratch(1024 * 1024)):
             pass
+
+
+async def test_archives_share_the_temporary_file(
+    proxy: Proxy, s3: Any, layout: Path, tmp_path: Path
+) -> None:
+    raw = gzip.compress(archive_of(layout, tmp_path / "a.tar").read_bytes(), 1)
+    for number in range(3):
+        s3.put_object(Bucket=BUCKET, Key=f"packed-{number}.tar.gz", Body=raw)
+    scratch, turn, found = Scratch(), anyio.CapacityLimiter(1), list[Content]()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(open_s3_client(AWS))
+
+        async def open_one(number: int) -> None:
+            text = f"oci-archive:s3://{BUCKET}/packed-{number}.tar.gz"
+            found.append(
+                await open_s3_source(text, AWS, stack, scratch, client=client, spooling=turn)
+            )
+
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(open_one, number)
+    for content in found:
+        graph = next(iter((await on_thread(plan_of, content)).repositories.values()))
+        for blob in graph.blobs.values():
+            assert compute(read_manifest(blob.source)) == blob.digest
 
 
 async def test_what_docker_saved_goes_through_the_temporary_file(
@@ -350,7 +401,7 @@ async def test_a_region_that_is_nowhere_is_one_line(proxy: Proxy) -> None:
         (Answer(400, "ExpiredToken"), CredentialsError, "sign in again"),
         (Answer(400, "InvalidToken"), CredentialsError, "sign in again"),
         (Answer(403, "RequestTimeTooSkewed"), ClockError, "clock"),
-        (Answer(404, "NoSuchBucket"), LayoutError, "there is no bucket images"),
+        (Answer(404, "NoSuchBucket"), SourceNotFoundError, "there is no bucket images"),
         (Answer(404, "NoSuchKey"), LayoutError, "no object oci-layout"),
         (
             Answer(403, "InvalidObjectState", more="<StorageClass>GLACIER</StorageClass>"),
@@ -402,7 +453,7 @@ async def test_a_policy_that_names_more_is_quoted(proxy: Proxy) -> None:
 )
 async def test_what_is_not_there_is_one_line(proxy: Proxy, s3: Any, text: str, words: str) -> None:
     s3.put_object(Bucket=BUCKET, Key="empty", Body=b"")
-    with pytest.raises(LayoutError, match=words):
+    with pytest.raises((LayoutError, SourceNotFoundError), match=words):
         async with opened(text):
             pass
 
@@ -471,7 +522,7 @@ class TestOneLayout:
         upload(s3, root, "damaged")
         async with opened(f"s3://{BUCKET}/damaged") as content:
             assert isinstance(content, S3Layout)
-            await content.prefetch(content.entries)
+            await content.prefetch(content.entries, nested=True)
             with pytest.raises(BlobMissingError, match="does not hold this blob"):
                 await on_thread(content.find_manifest, content.entries[0])
             with pytest.raises(DigestMismatchError, match="damaged"):

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio
+
 from asyncpush.oci.archive import OciArchive
 from asyncpush.oci.dockerarchive import DockerArchive
 from asyncpush.oci.scratch import Scratch
@@ -69,6 +71,7 @@ async def open_s3_source(
     scratch: Scratch | None = None,
     *,
     client: Any = None,
+    spooling: anyio.CapacityLimiter | None = None,
     connections: int = 64,
     user_agent: str = "",
     compress_layers: bool = False,
@@ -80,9 +83,11 @@ async def open_s3_source(
     :param text: ``s3://BUCKET/PREFIX`` or ``oci-archive:s3://BUCKET/KEY``, with a selector or none.
     :param aws: whose credentials read it.
     :param stack: closes the client; what was opened reads no more after that.
-    :param scratch: takes archives that cannot be read in place. No other thread may use it until
+    :param scratch: takes archives that cannot be read in place. The caller does not use it until
         this returns.
     :param client: what :func:`open_s3_client` gave, to read several sources through one.
+    :param spooling: of one token, where several sources that share the scratch file are opened at
+        once.
     :raises UsageError: the text is no such source.
     :raises ContentError: there is no layout or archive, or it is damaged.
     :raises RegistryError: S3 does not give it.
@@ -96,5 +101,10 @@ async def open_s3_source(
     if source.kind == "oci":
         return await open_s3_layout(bucket, source.key)
     return await open_s3_archive(
-        bucket, source.key, source.kind, scratch, compress_layers=compress_layers
+        bucket,
+        source.key,
+        source.kind,
+        scratch,
+        spooling=spooling,
+        compress_layers=compress_layers,
     )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 
-import anyio.from_thread
+import anyio
 import anyio.to_thread
 
-from asyncpush.errors import BlobMissingError, ContentError, LayoutError
+from asyncpush.errors import (
+    AsyncpushError,
+    BlobMissingError,
+    ContentError,
+    LayoutError,
+    SourceNotFoundError,
+)
 from asyncpush.oci.archive import OciArchive, archive_in
 from asyncpush.oci.decompress import MAGIC_BYTES, compression_of
 from asyncpush.oci.descriptor import Descriptor
@@ -18,6 +25,7 @@ from asyncpush.oci.layout import BlobData, BlobRange, BlobSource
 from asyncpush.oci.remote import RemoteBlob
 from asyncpush.oci.scratch import Scratch
 from asyncpush.oci.tar import Tar, checked
+from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.s3.bucket import Bucket, Found
 from asyncpush.sources.s3.manifests import Manifests
 
@@ -66,6 +74,7 @@ class S3Archive(OciArchive):
     def __init__(self, tar: Tar, bucket: Bucket, key: str, version: Found) -> None:
         super().__init__(tar)
         self.name = bucket.address(key)
+        self.problems: Mapping[str, AsyncpushError] = {}
         self._bucket = bucket
         self._key = key
         self._version = version
@@ -82,9 +91,9 @@ class S3Archive(OciArchive):
         """See :meth:`asyncpush.oci.layout.Layout.find_manifest`; its bytes are fetched."""
         return self._manifests.find(descriptor)
 
-    async def prefetch(self, descriptors: Iterable[Descriptor]) -> None:
-        """See :meth:`asyncpush.sources.s3.layout.S3Layout.prefetch`."""
-        await self._manifests.prefetch(descriptors)
+    async def prefetch(self, descriptors: Sequence[Descriptor], *, nested: bool) -> None:
+        """See :class:`~asyncpush.oci.remote.RemoteContent`."""
+        await self._manifests.prefetch(descriptors, nested=nested)
 
     @contextlib.asynccontextmanager
     async def read(
@@ -116,6 +125,7 @@ async def open_s3_archive(
     kind: str = "oci-archive",
     scratch: Scratch | None = None,
     *,
+    spooling: anyio.CapacityLimiter | None = None,
     compress_layers: bool = False,
 ) -> S3Archive | OciArchive | DockerArchive:
     """Open an archive.
@@ -124,7 +134,9 @@ async def open_s3_archive(
     wrote, goes through the scratch file, whose bound it must keep to; it then needs S3 no more.
 
     :param kind: ``oci-archive`` or ``docker-archive``.
-    :param scratch: takes what cannot be read in place; no other thread may use it meanwhile.
+    :param scratch: takes what cannot be read in place.
+    :param spooling: of one token, for all archives that share the scratch file, which only one
+        thread at a time may use.
     :param compress_layers: see :func:`asyncpush.oci.archive.open_archive`.
     :raises ContentError: it is not there, cannot be read, or holds no such images.
     :raises TemporarySpaceError: it is larger than the scratch file may be.
@@ -134,7 +146,9 @@ async def open_s3_archive(
     try:
         start, version = await bucket.span(key, 0, HEADERS_AHEAD)
     except BlobMissingError as exc:
-        raise LayoutError("the archive is not there", advice="check the key", file=name) from exc
+        raise SourceNotFoundError(
+            "the archive is not there", advice="check the key", file=name
+        ) from exc
     except ContentError as exc:
         if exc.where.get("error") in ("InvalidRange", "416"):
             raise LayoutError("the archive is empty", file=name) from exc
@@ -142,7 +156,7 @@ async def open_s3_archive(
     scratch = scratch or Scratch()
 
     def fetch(offset: int, size: int) -> bytes:
-        data, _ = anyio.from_thread.run(bucket.span, key, offset, size, version.etag)
+        data, _ = on_loop(partial(bucket.span, key, offset, size, version.etag))
         return data
 
     def in_place() -> S3Archive:
@@ -157,7 +171,7 @@ async def open_s3_archive(
 
     if kind == "oci-archive" and compression_of(start[:MAGIC_BYTES]) is None:
         return await anyio.to_thread.run_sync(in_place)
-    return await anyio.to_thread.run_sync(spooled)
+    return await anyio.to_thread.run_sync(spooled, limiter=spooling)
 
 
 class _Following:

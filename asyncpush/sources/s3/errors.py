@@ -16,8 +16,8 @@ from asyncpush.errors import (
     ClockError,
     ContentError,
     CredentialsError,
-    LayoutError,
     RegistryError,
+    SourceNotFoundError,
     ThrottledError,
     TransientError,
 )
@@ -89,7 +89,7 @@ def _of_object(
 ) -> AsyncpushError | None:
     """The error that concerns bucket or object alone."""
     if code == "NoSuchBucket":
-        return LayoutError(
+        return SourceNotFoundError(
             f"there is no bucket {bucket}", advice="check the name and AWS_ENDPOINT_URL_S3", **where
         )
     if code in _MISSING:

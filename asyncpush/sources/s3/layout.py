@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 
-import anyio.from_thread
 import anyio.to_thread
 
 from asyncpush.errors import AsyncpushError, BlobMissingError, DigestMismatchError, LayoutError
@@ -21,6 +21,7 @@ from asyncpush.oci.layout import (
 )
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
 from asyncpush.oci.remote import RemoteBlob
+from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.s3.bucket import Bucket, Found
 from asyncpush.sources.s3.manifests import Manifests
 
@@ -39,6 +40,9 @@ class S3Layout:
     :param complete: whether that is all.
     """
 
+    registry: str | None = None
+    repository: str | None = None
+
     def __init__(
         self,
         bucket: Bucket,
@@ -50,6 +54,7 @@ class S3Layout:
     ) -> None:
         self.name = bucket.address(prefix).removesuffix("/")
         self.root = self.name
+        self.problems: Mapping[str, AsyncpushError] = {}
         self.entries = entries
         self._bucket = bucket
         self._prefix = prefix
@@ -89,13 +94,12 @@ class S3Layout:
         """See :meth:`asyncpush.oci.layout.Layout.holds`."""
         return self._found(Descriptor("", digest, 0)) is not None
 
-    async def prefetch(self, descriptors: Iterable[Descriptor]) -> None:
-        """Fetch manifests, and sizes that are not known, many at once, before a plan needs them.
+    async def prefetch(self, descriptors: Sequence[Descriptor], *, nested: bool) -> None:
+        """See :class:`~asyncpush.oci.remote.RemoteContent`; sizes that no listing has come along.
 
-        What cannot be fetched fails when the plan asks for it. Give it some dozens of entries at a
-        time: at most 64 MiB of manifests are kept.
+        At most 64 MiB of manifests are kept.
         """
-        await self._manifests.prefetch(descriptors)
+        await self._manifests.prefetch(descriptors, nested=nested)
 
     @contextlib.asynccontextmanager
     async def read(
@@ -110,7 +114,7 @@ class S3Layout:
     def _found(self, descriptor: Descriptor) -> Found | None:
         name = _name(descriptor.digest)
         if not self._complete and name not in self._blobs:
-            anyio.from_thread.run(self._ask, descriptor)
+            on_loop(partial(self._ask, descriptor))
         return self._blobs.get(name)
 
     async def _ask(self, descriptor: Descriptor) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import anyio
-import anyio.from_thread
 
 from asyncpush.errors import AsyncpushError, LimitError
 from asyncpush.oci import digest as digests
@@ -14,6 +15,7 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import BlobData
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, ImageIndex, parse_manifest
+from asyncpush.sources.bridge import on_loop
 
 MOST_KEPT_BYTES = 64 * 1024 * 1024
 """The most bytes of manifests that a source keeps; those that were fetched longest ago go."""
@@ -32,13 +34,14 @@ class Manifests:
     def __init__(
         self,
         name: str,
-        fetch: Callable[[Descriptor], Awaitable[bytes]],
-        note: Callable[[Descriptor], Awaitable[object]] | None = None,
+        fetch: Callable[[Descriptor], Coroutine[Any, Any, bytes]],
+        note: Callable[[Descriptor], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._name = name
         self._fetch = fetch
         self._note = note
         self._kept: dict[Digest, bytes] = {}
+        self._failed: dict[Digest, AsyncpushError] = {}
         self._bytes = 0
 
     def find(self, descriptor: Descriptor) -> BlobData:
@@ -60,15 +63,13 @@ class Manifests:
         # The thread only reads what the event loop keeps.
         raw = self._kept.get(descriptor.digest)
         if raw is None or len(raw) != descriptor.size:
-            raw = anyio.from_thread.run(self._fetch_proven, descriptor)
+            if (failed := self._failed.get(descriptor.digest)) is not None:
+                raise failed.with_traceback(None)
+            raw = on_loop(partial(self._fetch_proven, descriptor))
         return BlobData(raw)
 
-    async def prefetch(self, descriptors: Iterable[Descriptor]) -> None:
-        """Fetch manifests and what they name, as far as a plan asks for it, many at once.
-
-        What cannot be fetched is left out: it fails when the plan asks for it, in the image that
-        needs it.
-        """
+    async def prefetch(self, descriptors: Sequence[Descriptor], *, nested: bool) -> None:
+        """See :class:`~asyncpush.oci.remote.RemoteContent`."""
         seen: set[Digest] = set()
         level = list(descriptors)
         while level:
@@ -78,24 +79,27 @@ class Manifests:
             async with anyio.create_task_group() as group:
                 for _ in range(min(_AT_ONCE, len(fresh))):
                     group.start_soon(self._work, work)
-            level = [child for d in fresh for child in self._children(d)]
+            level = [child for d in fresh for child in self._children(d)] if nested else []
 
     async def _work(self, descriptors: Iterator[Descriptor]) -> None:
         for descriptor in descriptors:
             try:
-                if not _is_manifest(descriptor):
-                    if self._note is not None and descriptor.data is None:
-                        await self._note(descriptor)
-                elif self._is_wanted(descriptor):
-                    await self._fetch_proven(descriptor)
-            except AsyncpushError:
-                continue  # It fails again where it is needed, with the image to say it of.
+                if _is_manifest(descriptor):
+                    if self._is_wanted(descriptor):
+                        await self._fetch_proven(descriptor)
+                elif self._note is not None and descriptor.data is None:
+                    await self._note(descriptor)
+            except AsyncpushError as exc:
+                # A manifest's is raised by find(); where a blob is, the plan asks again.
+                if _is_manifest(descriptor):
+                    self._failed[descriptor.digest] = exc
 
     def _is_wanted(self, descriptor: Descriptor) -> bool:
         return (
             descriptor.data is None
             and descriptor.size <= MAX_MANIFEST_BYTES
             and descriptor.digest not in self._kept
+            and descriptor.digest not in self._failed
         )
 
     async def _fetch_proven(self, descriptor: Descriptor) -> bytes:
