@@ -21,14 +21,16 @@ from asyncpush.cli.options import (
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
 from asyncpush.plan.graph import Plan
+from asyncpush.plan.lock import is_lock, read_lock
 from asyncpush.plan.shards import Shard, cut
+from asyncpush.registries.base import RepositorySettings
 
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
 def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
-        click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml"),
+        click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml|LOCK.json"),
         click.option(
             "--set",
             "settings",
@@ -64,7 +66,7 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_job_options
 @click.pass_context
 def run_job(context: click.Context, /, **flags: Any) -> None:
-    """Push everything that a job file names.
+    """Push everything that a job file names, or exactly what a lock file names.
 
     The same command goes on after an interruption, and does nothing when all is there.
     """
@@ -90,6 +92,8 @@ def _run(flags: dict[str, Any]) -> ExitCode:
             "--atomic and --shard exclude each other",
             advice="a shard cannot know when the others have sent everything",
         )
+    if is_lock(flags["job"]):
+        return _run_lock(flags, output, shard)
     job = read_job(flags["job"], flags)
     options = push_options(
         flags,
@@ -104,10 +108,31 @@ def _run(flags: dict[str, Any]) -> ExitCode:
         fingerprint=fingerprint,
         strict=True,
         shard=partial(_shard_of, shard) if shard else None,
+        notes=job.notes,
         whole=not flags["only"] and not flags["exclude"],
         nothing_to_do=ExitCode.NOTHING_TO_DO,
     )
     return push_task(task, options, output)
+
+
+def _run_lock(flags: dict[str, Any], output: Output, shard: tuple[int, int] | None) -> ExitCode:
+    """Push exactly what a lock names, to where it went."""
+    if flags["only"] or flags["exclude"] or flags["settings"]:
+        raise UsageError(
+            "--only, --exclude and --set are for job files",
+            advice="leave them out: a lock is pushed as it is",
+            file=str(flags["job"]),
+        )
+    lock = read_lock(flags["job"])
+    create = RepositorySettings() if flags["create_repositories"] else None
+    task = Task(
+        items=lambda: lock.items,
+        title=flags["job"].name,
+        fingerprint=lock.fingerprint if shard is None else f"{lock.fingerprint} {shard}",
+        shard=partial(_shard_of, shard) if shard else None,
+        nothing_to_do=ExitCode.NOTHING_TO_DO,
+    )
+    return push_task(task, push_options(flags, create=create), output)
 
 
 def _shard_of(shard: tuple[int, int], plan: Plan) -> Shard:

@@ -215,6 +215,19 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Write what became of every image and blob there.",
         ),
         click.option(
+            "--image-refs",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write HOST/REPOSITORY@DIGEST of every image that is there, one a line.",
+        ),
+        click.option(
+            "--lock",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE.json",
+            help="When all is there, write where each image came from, its digest and where it"
+            " went; asyncpush run FILE.json pushes exactly that again.",
+        ),
+        click.option(
             "--heartbeat",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
@@ -261,6 +274,8 @@ class Output:
     wait_for_replication: bool = False
     replication_timeout: float | None = None
     report: Path | None = None
+    image_refs: Path | None = None
+    lock: Path | None = None
     heartbeat: float = 30.0
     metrics: Path | None = None
     metrics_listen: str | None = None

@@ -6,6 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import click
 
 from asyncpush.cli.chosen import require_images
 from asyncpush.cli.exitcodes import ExitCode, exit_code, replication_exit_code, verify_exit_code
@@ -30,6 +33,7 @@ from asyncpush.engine.replication_wait import DEFAULT_TIMEOUT, WaitOptions
 from asyncpush.engine.results import ImageResult, PushReport
 from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import UsageError
+from asyncpush.job.notes import Notes
 from asyncpush.plan.graph import Plan
 from asyncpush.plan.items import Item
 from asyncpush.plan.shards import Shard
@@ -45,6 +49,7 @@ class Task:
     :param fingerprint: what makes it the same job when the command is given again.
     :param strict: whether a source or target that cannot be meant stops all of it.
     :param shard: makes one machine's part of the plan; None is all of it.
+    :param notes: what choosing has left out, once items are resolved; None where it never does.
     :param nothing_to_do: the exit code when everything was there before.
     :param whole: False if only a part of the job is pushed, so that its journal must stay.
     """
@@ -55,6 +60,7 @@ class Task:
     strict: bool = False
     shard: Callable[[Plan], Shard] | None = None
     whole: bool = True
+    notes: Notes | None = None
     nothing_to_do: ExitCode = ExitCode.OK
 
 
@@ -62,6 +68,7 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
     """Push, or show what would be pushed."""
     if output.dry_run:
         return _preview(task, options, output)
+    _check_files(output)
     watch = Watch(output)
     pusher = Pusher(options, on_event=watch.take)
     journal = None if output.no_journal else output.journal or _default_journal(task)
@@ -78,7 +85,8 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
                     open_journal(journal, task.fingerprint, task.title)
                 )
             await stack.enter_async_context(pusher)
-            plan, rejected = await pusher.plan(task.items())
+            # What is to be verified must be planned, unchanged or not.
+            plan, rejected = await pusher.plan(task.items(), skip_unchanged=not output.verify)
             require_images(plan, rejected, chosen=not task.whole)
             if code := _refuse(task, options, rejected):
                 stopped.append(code)
@@ -97,10 +105,32 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
         return stopped[0]
     waited = replicated if output.wait_for_replication else None
     watch.write_report(task.title, pusher.report, options, waited)
+    _write_files(pusher.report, output)
     if journal is not None and pusher.report.ok and task.whole:
         remove_journal(journal)
     _print(pusher.report, verified, replicated, options, output)
     return _code(task, pusher.report, verified, replicated, output)
+
+
+def _check_files(output: Output) -> None:
+    """Find out before a push whether its references and lock could be written."""
+    if paths := [path for path in (output.image_refs, output.lock) if path is not None]:
+        from asyncpush.report.file import check_writable  # noqa: PLC0415 - costs, and few ask
+
+        for path in paths:
+            check_writable(path)
+
+
+def _write_files(report: PushReport, output: Output) -> None:
+    """Write references and lock, where they are asked for."""
+    if output.image_refs is None and output.lock is None:
+        return
+    from asyncpush.report.refs import write_image_refs, write_lock  # noqa: PLC0415 - as above
+
+    if output.image_refs is not None:
+        write_image_refs(output.image_refs, report)
+    if output.lock is not None and not write_lock(output.lock, report):
+        log_event(Warned(f"no lock is written to {output.lock}: not all of it is there"))
 
 
 def _print(
@@ -167,6 +197,11 @@ def _default_journal(task: Task) -> Path | None:
     return path
 
 
+def _notes_of(task: Task) -> dict[str, Any]:
+    """What was left out, as a member of a JSON document."""
+    return {} if task.notes is None else {"left_out": task.notes.to_dict()}
+
+
 def _preview(task: Task, options: PushOptions, output: Output) -> ExitCode:
     previews: list[PushPreview] = []
 
@@ -181,9 +216,11 @@ def _preview(task: Task, options: PushOptions, output: Output) -> ExitCode:
         return ExitCode.INTERRUPTED
     (preview,) = previews
     if output.as_json:
-        print_json(preview.to_dict())
+        print_json(preview.to_dict() | _notes_of(task))
     else:
         print_preview(preview)
+        for line in task.notes.lines() if task.notes is not None else ():
+            click.echo(line)
     if task.strict and any(isinstance(r.error, UsageError) for r in preview.rejected):
         return ExitCode.USAGE
     bad = preview.rejected or any(image.error for image in preview.images)

@@ -17,7 +17,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 _QUOTE = "quote it: a bare { begins a mapping, and a bare number is no text"
 # What pydantic puts into a path beside keys: branches of a union, and the mark of a key itself.
-_NOT_KEYS = ("str", "constrained-str", "list[constrained-str]", "[key]")
+_NOT_KEYS = ("str", "bool", "constrained-str", "list[constrained-str]", "[key]", "[each]", "[keep]")
 
 
 class Strict(BaseModel):

@@ -92,6 +92,12 @@ class RepositoryBlobs:
             work = partial(self._ensure, together=some, tally=tally)
             await for_each(some, min(len(some), self._context.options.layers), work)
 
+    async def note_existing(self, digests: Iterable[Digest], tally: Tally) -> None:
+        """Note blobs that are known to be there without a question about them."""
+        for digest in digests:
+            self._availability.learn(digest)
+            await self._note_existing(digest, tally)
+
     async def _note_existing(self, digest: Digest, tally: Tally) -> None:
         tally.blobs_existing += 1
         if not self._done.done(digest):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -12,12 +13,14 @@ import anyio
 
 from asyncpush.engine.context import Health, make_call
 from asyncpush.engine.events import EventSink
-from asyncpush.engine.options import PushOptions
+from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import Paces
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import Once
-from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
+from asyncpush.plan.listing import Listing, SourceAccess
+from asyncpush.plan.reference import AnyRegistry, DistributionRegistry, Registry
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
+from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.registry import SourceRegistry
 
 # Calls a second. ECR's published quotas of what its /v2/ API does with these (BatchGetImage,
@@ -30,8 +33,12 @@ _QUOTAS = {
     "ListTags": 100.0,
     "ListRepositories": 100.0,
     "ListReferrers": 100.0,
+    "DescribeRepositories": 100.0,
+    "DescribeImages": 100.0,
 }
 _DISCOVERY_AT_ONCE = 32
+_AS_ANY = SourceAccess()
+_Key = tuple[AnyRegistry, SourceAccess]
 
 
 class Remotes:
@@ -46,7 +53,8 @@ class Remotes:
         self._emit = emit
         self._stack = contextlib.AsyncExitStack()
         self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
-        self._registries: Once[AnyRegistry, SourceRegistry] = Once()
+        self._registries: Once[_Key, SourceRegistry] = Once()
+        self._listings: Once[_Key, Listing] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
 
@@ -54,36 +62,90 @@ class Remotes:
         """Close all connections."""
         await self._stack.aclose()
 
-    async def connect(self, registry: AnyRegistry) -> SourceRegistry:
+    async def connect(
+        self, registry: AnyRegistry, access: SourceAccess = _AS_ANY
+    ) -> SourceRegistry:
         """A registry that is read from.
 
+        :param access: how it is asked, where that is not as the options say.
         :raises RegistryError: it cannot be opened.
         """
-        source, _ = await self._registries.do(registry, partial(self._connect, registry))
+        key = (registry, access)
+        source, _ = await self._registries.do(key, partial(self._connect, *key))
         return source
 
-    def forgive(self) -> None:
-        """Let registries that could not be opened be tried again."""
+    async def list_ecr(self, registry: Registry, access: SourceAccess = _AS_ANY) -> Listing:
+        """What an ECR registry lists by its own API.
+
+        :param access: how it is asked, where that is not as the options say.
+        :raises RegistryError: it cannot be opened.
+        """
+        listing, _ = await self._listings.do(
+            (registry, access), partial(self._list_ecr, registry, access)
+        )
+        return listing
+
+    def begin(self) -> None:
+        """A plan begins: its calls are counted by themselves, and what could not be opened is tried
+        again.
+        """
         self._registries.forgive()
+        self._listings.forgive()
+        for paces in self._paces.values():
+            paces.begin()
 
     def calls(self) -> dict[str, dict[str, Any]]:
         """As :meth:`asyncpush.engine.connections.Connections.calls`."""
-        return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        found = {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        return {host: calls for host, calls in found.items() if calls}
 
-    async def _connect(self, registry: AnyRegistry) -> SourceRegistry:
-        transport = await self._stack.enter_async_context(self._open(registry))
-        paces = self._paces[registry] = Paces(_QUOTAS)
+    async def _connect(self, registry: AnyRegistry, access: SourceAccess) -> SourceRegistry:
+        transport = await self._stack.enter_async_context(self._open(registry, access))
         return SourceRegistry(
             registry,
             transport.reading,
-            partial(make_call, self._retrier, paces, Health()),
+            partial(make_call, self._retrier, self._paces_of(registry), Health()),
             anyio.CapacityLimiter(_DISCOVERY_AT_ONCE),
         )
 
-    def _open(
-        self, registry: AnyRegistry
-    ) -> contextlib.AbstractAsyncContextManager[DistributionTransport]:
+    async def _list_ecr(self, registry: Registry, access: SourceAccess) -> Listing:
+        # As below: only ECR needs the AWS client.
+        from asyncpush.registries.ecr.listing import EcrListing  # noqa: PLC0415
+        from asyncpush.registries.ecr.session import open_client  # noqa: PLC0415
+
+        aws = self._settings(registry, access).aws
+        client = await self._stack.enter_async_context(
+            open_client(registry, aws, self._options.connections, self._user_agent)
+        )
+        health, paces = Health(), self._paces_of(registry)
+
+        def ask(name: str, call: Callable[[], Coroutine[Any, Any, Any]], /) -> Any:
+            return on_loop(
+                partial(make_call, self._retrier, paces, health, name, registry.host, call)
+            )
+
+        return EcrListing(client, registry, ask)
+
+    def _paces_of(self, registry: AnyRegistry) -> Paces:
+        """One pace for all that ask a registry, whatever their credentials."""
+        return self._paces.setdefault(registry, Paces(_QUOTAS))
+
+    def _settings(self, registry: AnyRegistry, access: SourceAccess) -> RegistrySettings:
         settings = self._options.source_settings(registry)
+        if access.profile or access.role_arn:
+            aws = replace(
+                settings.aws,
+                profile=access.profile or settings.aws.profile,
+                role_arn=access.role_arn,
+                external_id=access.external_id,
+            )
+            settings = replace(settings, aws=aws)
+        return replace(settings, plain_http=settings.plain_http or access.plain_http)
+
+    def _open(
+        self, registry: AnyRegistry, access: SourceAccess
+    ) -> contextlib.AbstractAsyncContextManager[DistributionTransport]:
+        settings = self._settings(registry, access)
         connections, user_agent = self._options.connections, self._user_agent
         if isinstance(registry, DistributionRegistry):
             return open_transport(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from asyncpush.errors import AsyncpushError, CredentialsError
+from asyncpush.plan.graph import Origin
 
 
 class ImageStatus(StrEnum):
@@ -37,6 +38,8 @@ class TagStatus(StrEnum):
     """It had been moved, and points again to what it pointed to before."""
     NOT_MOVED = "not-moved"
     """It was left as it was."""
+    UNKNOWN = "unknown"
+    """The answer to the call that moves it was lost: it may point to the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class ImageResult:
     ``bytes_sent`` are the bytes of blobs that were uploaded on this image's behalf: a shared layer
     counts for the image that brought it up. ``bytes_mounted`` are those of blobs that another
     repository of the registry gave it. ``seconds`` run from its turn to its end.
+    ``origin`` is where it was read from.
     """
 
     name: str
@@ -73,6 +77,7 @@ class ImageResult:
     tags: tuple[TagResult, ...] = ()
     bytes_mounted: int = 0
     blobs_mounted: int = 0
+    origin: Origin | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready data."""

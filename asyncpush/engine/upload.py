@@ -15,6 +15,7 @@ from asyncpush.errors import (
     LimitError,
     PartOutOfOrderError,
     RegistryError,
+    UploadBrokenError,
     UploadNotFoundError,
 )
 from asyncpush.plan.graph import PlannedBlob
@@ -79,16 +80,33 @@ class BlobUpload:
                     await self._complete(session)
                 except BlobExistsError:
                     break
-                except UploadNotFoundError:
-                    # The session expired, or it was completed and the answer was lost.
+                except UploadNotFoundError as exc:
+                    # The session expired, or it was completed and the answer was lost, or it broke
+                    # off where it cannot be resumed: then the blob starts over.
                     if await self._is_there():
                         break
-                    if begun >= _MAX_SESSIONS:
-                        raise
+                    await self._give_up_or_wait(exc, begun)
                     session = None
                 else:
                     break
         await self._journal.end_upload(self._repository, self._blob.digest)
+
+    async def _give_up_or_wait(self, error: UploadNotFoundError, begun: int) -> None:
+        """Decide whether a blob whose session is lost gets a new one.
+
+        :param begun: sessions that this run has opened for it.
+        :raises UploadNotFoundError: enough of them were lost.
+        """
+        if not isinstance(error, UploadBrokenError):
+            if begun >= _MAX_SESSIONS:
+                raise error
+            return
+        # Each session was one try of the whole blob, so it counts and waits as a try of a call.
+        if begun >= self._context.options.attempts:
+            raise error.at(attempts=str(begun))
+        await self._context.retrier.back_off(
+            "UploadLayerPart", str(self._repository), error, max(begun, 1)
+        )
 
     async def _take_up(self) -> tuple[UploadSession | None, int]:
         """The session that an earlier run left open, and the next byte that it wants.
@@ -125,7 +143,9 @@ class BlobUpload:
 
         :return: the session, under the name that it has in the end.
         """
-        part_size = self._context.options.part_size or session.part_size
+        part_size = session.part_size
+        if not session.whole:
+            part_size = self._context.options.part_size or part_size
         self._check_parts(part_size)
         corrections = 0
         while offset < self._blob.size:
@@ -194,8 +214,9 @@ class BlobUpload:
 
     async def _is_there(self) -> bool:
         digest = self._blob.digest
-        ask = partial(self._transport.available, self._name, [digest])
-        return digest in await self._call("BatchCheckLayerAvailability", ask)
+        ask = partial(self._transport.sizes, self._name, [digest])
+        found = await self._call("BatchCheckLayerAvailability", ask)
+        return digest in found and found[digest] in (None, self._blob.size)
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await self._context.call(name, str(self._repository), call)

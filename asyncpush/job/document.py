@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from asyncpush.documents.problems import Account, Strict, Text
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
@@ -24,12 +32,32 @@ Quotas = Annotated[
 ]
 
 
+class KeptPlatforms(Strict):
+    """A smaller index instead of single images."""
+
+    keep: list[Text] = Field(
+        min_length=1, description="OS/ARCH[/VARIANT]: an index of these alone, of a new digest."
+    )
+
+
+def _platforms_kind(value: Any) -> str:
+    return "[keep]" if isinstance(value, dict | KeptPlatforms) else "[each]"
+
+
+Platforms = Annotated[
+    Annotated[list[Text], Tag("[each]")] | Annotated[KeptPlatforms, Tag("[keep]")],
+    Discriminator(_platforms_kind),
+]
+
+
 class Defaults(Strict):
     """What sources and targets have that do not say otherwise."""
 
     entries: list[Text] | None = Field(None, description="Patterns of entry names.")
     exclude: list[Text] | None = Field(None, description="Patterns of entry names to leave out.")
-    platforms: list[Text] | None = Field(None, description="OS/ARCH[/VARIANT], one image each.")
+    platforms: Platforms | None = Field(
+        None, description="OS/ARCH[/VARIANT], one image each; or keep:, a smaller index."
+    )
     repository: Text | None = Field(None, description="Template of the repository's name.")
     tags: list[Text] | None = Field(None, description="Templates of tags.")
 
@@ -95,19 +123,85 @@ class RegistryGroup(Strict):
         return value
 
 
-class Source(Strict):
-    """Layouts, and which of their entries go."""
+class TagChoice(Strict):
+    """Which tags of a repository go, or entries of a layout by their names."""
 
-    layouts: Text | list[Text] = Field(
+    include: list[Text] | None = Field(None, description="Shell patterns; one must match.")
+    exclude: list[Text] | None = Field(None, description="Shell patterns; none may match.")
+    semver: Text | None = Field(
+        None, description='Range of versions, such as ">=1.2 <2", "^1.4" or "1.x || 3.x".'
+    )
+    newest: int | None = Field(
+        None,
+        ge=1,
+        description="How many at most: by version with semver, else by time, else by name.",
+    )
+    newer_than: Text | None = Field(None, description="Pushed in the last 90m, 12h, 90d or 6w.")
+    pulled_within: Text | None = Field(
+        None, description="Pulled in the last 90d; private ECR alone lists that."
+    )
+
+
+class Source(Strict):
+    """Layouts or images of registries, and which of their entries or tags go."""
+
+    layouts: Text | list[Text] | None = Field(
+        None,
         description="Globs of OCI layout directories, or of tar files behind oci-archive: or"
-        " docker-archive:, relative to the job file."
+        " docker-archive:, relative to the job file.",
+    )
+    images: Text | list[Text] | None = Field(
+        None,
+        description="docker://HOST/REPOSITORY[:TAG|@DIGEST], references and ARNs of ECR; globs over"
+        " repositories, where ** crosses slashes.",
+    )
+    tags: TagChoice | None = Field(None, description="Which tags, or names of entries, go.")
+    referrers: bool | list[Text] | None = Field(
+        None, description="Whether what refers to an image comes along, or its artifact types."
+    )
+    profile: Text | None = Field(None, description="Profile of the shared AWS configuration.")
+    role_arn: Text | None = Field(
+        None, description="Role to read with; a template over account and region."
+    )
+    external_id: Text | None = Field(
+        None, description="External id for the role; a template, as for {env.NAME}."
+    )
+    plain_http: bool | None = Field(
+        None, description="Ask docker:// hosts without TLS, also those not on this machine."
     )
     entries: list[Text] | None = Field(None, description="Patterns of entry names; default: all.")
     exclude: list[Text] | None = Field(None, description="Patterns of entry names to leave out.")
-    platforms: list[Text] | None = Field(
-        None, description="OS/ARCH[/VARIANT]: that image of an index, one for each platform."
+    platforms: Platforms | None = Field(
+        None,
+        description="OS/ARCH[/VARIANT]: that image of an index, one for each platform; or keep:,"
+        " a smaller index.",
     )
     targets: list[Text] | None = Field(None, description="Names of targets; default: all.")
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _choice(cls, value: Any) -> Any:
+        if isinstance(value, list | str):
+            raise ValueError(
+                "tags of a source choose what goes, as in {include: [v*]}; templates of tags"
+                " belong to a target"
+            )
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _either(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if ("layouts" in value) == ("images" in value):
+                raise ValueError("give layouts or images")
+            if "external_id" in value and "role_arn" not in value:
+                raise ValueError("external_id goes with role_arn")
+            if "images" in value and (value.get("entries") or value.get("exclude")):
+                raise ValueError(
+                    "entries and exclude choose from layouts; choose from images with"
+                    " tags: {include: [...], exclude: [...]}"
+                )
+        return value
 
 
 class Target(Strict):
@@ -119,6 +213,11 @@ class Target(Strict):
     tags: list[Text] | None = Field(
         None,
         description="Templates of tags; left out, the entry's name gives the tag; empty, none.",
+    )
+    immutable_tags: list[Text] | None = Field(
+        None,
+        description="Shell patterns of tags that never move; one that the target lists is not asked"
+        " for again.",
     )
 
 

@@ -20,6 +20,8 @@ IMAGE_NAMES = (
     "architecture",
     "account",
     "region",
+    "source.registry",
+    "source.repository",
 )
 """Names that each image gives a value to."""
 REGISTRY_NAMES = ("account", "region")
@@ -49,6 +51,11 @@ class Template:
 
     def _value(self, name: str, values: Mapping[str, str | None]) -> str:
         value = values.get(name)
+        if value is None and name.startswith("source."):
+            raise UsageError(
+                f"the template {self.source!r} needs {name}, and the image comes from no registry",
+                advice="use {directory} for layouts and archives",
+            )
         if value is None:
             raise UsageError(
                 f"the template {self.source!r} needs {name}, and the image has none",

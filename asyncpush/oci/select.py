@@ -112,7 +112,7 @@ def for_platform(layout: Content, entry: Descriptor, platform: Platform) -> Desc
         if child.platform is None:
             continue
         names.append(str(child.platform))
-        if _runs_on(child.platform, platform):
+        if runs_on(child.platform, platform):
             return child
     raise EntryNotFoundError(
         f"the index has no image for {platform}",
@@ -121,7 +121,8 @@ def for_platform(layout: Content, entry: Descriptor, platform: Platform) -> Desc
     )
 
 
-def _runs_on(offered: Platform, wanted: Platform) -> bool:
+def runs_on(offered: Platform, wanted: Platform) -> bool:
+    """Whether an image for one platform is one for another, which may leave the variant open."""
     same = (offered.os, offered.architecture) == (wanted.os, wanted.architecture)
     return same and (wanted.variant is None or offered.variant == wanted.variant)
 

@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from asyncpush.errors import EntryNotFoundError, UnsupportedDigestError, UsageError, printable
+from asyncpush.errors import (
+    AsyncpushError,
+    EntryNotFoundError,
+    UnsupportedDigestError,
+    UsageError,
+    printable,
+)
 from asyncpush.oci.descriptor import Descriptor
-from asyncpush.oci.digest import parse_digest
-from asyncpush.oci.layout import Content
+from asyncpush.oci.digest import Digest, parse_digest
+from asyncpush.oci.layout import BlobSource, Content
 from asyncpush.oci.select import (
     entries_named,
     entry_by_digest,
@@ -20,8 +26,9 @@ from asyncpush.oci.select import (
     for_platform,
     parse_platform,
 )
+from asyncpush.plan.graph import Origin
 from asyncpush.plan.reference import Repository, is_tag, parse_reference
-from asyncpush.plan.sources import ChooseNames, Sources, split_source
+from asyncpush.plan.sources import ChooseNames, Sources, source_kind, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
 
@@ -101,9 +108,19 @@ class ResolvedEntry(ABC):
         return printable(self.entry.ref_name or self.entry.digest)
 
     @property
+    def digest(self) -> str:
+        """The entry's digest, which is not that of what is pushed where an image is chosen."""
+        return str(self.entry.digest)
+
+    @property
     @abstractmethod
     def target(self) -> str:
         """Where it goes, for an error before :meth:`destination` is known."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it is read from; None where that is not known."""
+        return None
 
     @property
     def narrowed(self) -> bool:
@@ -128,7 +145,7 @@ class ResolvedEntry(ABC):
 class _PushEntry(ResolvedEntry):
     """An entry of a PushItem; ``named`` tells that its name gives the tag if ``tag`` is None."""
 
-    __slots__ = ("_named", "_repository", "_tag")
+    __slots__ = ("_named", "_repository", "_source", "_tag")
 
     def __init__(
         self,
@@ -136,10 +153,12 @@ class _PushEntry(ResolvedEntry):
         entry: Descriptor,
         repository: Repository,
         tag: str | None,
+        source: str,
         *,
         named: bool,
     ) -> None:
         super().__init__(layout, entry)
+        self._source = source
         self._repository = repository
         self._tag = tag
         self._named = named
@@ -148,6 +167,11 @@ class _PushEntry(ResolvedEntry):
     def target(self) -> str:
         """See :class:`ResolvedEntry`."""
         return f"{self._repository}@{self.entry.digest}"
+
+    @property
+    def origin(self) -> Origin:
+        """See :class:`ResolvedEntry`."""
+        return Origin(self._source, self.entry.digest)
 
     def chosen(self) -> Descriptor:
         """See :class:`ResolvedEntry`."""
@@ -170,6 +194,70 @@ class _PushEntry(ResolvedEntry):
                 digest=self.entry.digest,
             )
         return self._repository, (tag,)
+
+
+class _NoContent:
+    """Content that cannot be had."""
+
+    root = ""
+    entries: tuple[Descriptor, ...] = ()
+    numbered: tuple[Descriptor, ...] = ()
+    registry = repository = None
+
+    def __init__(self, error: AsyncpushError) -> None:
+        self._error = error
+
+    def find(self, descriptor: Descriptor) -> BlobSource:  # noqa: ARG002 - as Content has it
+        raise self._error
+
+    def find_manifest(self, descriptor: Descriptor) -> BlobSource:  # noqa: ARG002 - the same
+        raise self._error
+
+    def holds(self, digest: Digest) -> bool:  # noqa: ARG002 - the same
+        return False
+
+
+_UNKNOWN = Descriptor(media_type="", digest=Digest(""), size=0)
+
+
+class FailedEntry(ResolvedEntry):
+    """An image that is known by name alone, since it cannot be opened.
+
+    :param name: its reference.
+    :param target: where it would go.
+    :param error: why it cannot be had; raised by whatever is asked of the image.
+    """
+
+    __slots__ = ("_error", "_name", "_target")
+
+    def __init__(self, name: str, target: str, error: AsyncpushError) -> None:
+        super().__init__(_NoContent(error), _UNKNOWN)
+        self._name = name
+        self._target = target
+        self._error = error
+
+    @property
+    def name(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return printable(self._name)
+
+    @property
+    def digest(self) -> str:
+        """Unknown."""
+        return ""
+
+    @property
+    def target(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return self._target
+
+    def chosen(self) -> Descriptor:
+        """Raises the error."""
+        raise self._error
+
+    def destination(self) -> tuple[Repository, tuple[str, ...]]:
+        """Raises the error."""
+        raise self._error
 
 
 def tag_of(entry: Descriptor) -> str | None:
@@ -211,8 +299,21 @@ def resolve(item: PushItem, sources: Sources) -> Iterator[ResolvedEntry]:
         )
     # Whoever chooses by digest or number has said which image, and nothing of a tag.
     named = not _is_digest(selector) and not _number(selector) and reference.digest is None
+    source = source_of(layout, os.fspath(item.source))
     for entry in entries:
-        yield _PushEntry(layout, entry, reference.repository, reference.tag, named=named)
+        yield _PushEntry(layout, entry, reference.repository, reference.tag, source, named=named)
+
+
+def source_of(content: Content, source: str) -> str:
+    """The source of content that can be named again from anywhere, without an entry.
+
+    :param source: as the user wrote it.
+    """
+    if content.registry is not None:
+        return f"docker://{content.registry}/{content.repository}"
+    kind, _ = source_kind(source)
+    path, _ = split_source(source)
+    return source if "://" in path else f"{kind}:{os.path.abspath(path)}"  # noqa: PTH100 - text only
 
 
 def choose_entries(layout: Content, selector: str | None) -> list[Descriptor]:

@@ -12,6 +12,7 @@ from asyncpush.oci.archive import open_archive
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content, Layout
 from asyncpush.oci.scratch import Scratch
+from asyncpush.plan.listing import Catalog
 from asyncpush.plan.reference import (
     DistributionRegistry,
     Reference,
@@ -59,6 +60,7 @@ class Sources:
     :param scratch: takes what cannot be read in place.
     :param compress_layers: compress the layers of archives of docker save's older form.
     :param remote: opens what is not on this machine; None for those who read nothing else.
+    :param catalog: lists registries, and opens what they list; None for those who list nothing.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Sources:
         *,
         compress_layers: bool = False,
         remote: Remote | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
+        self.catalog = catalog
         self._scratch = scratch or Scratch()
         self._compress_layers = compress_layers
         self._remote = remote

@@ -132,7 +132,9 @@ async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
         yield _MemoryReader(data)
         return
     try:
-        file = await aiofiles.open(source.path, "rb", buffering=0)
+        # Cancelled while a thread opens it, the file would be nobody's to close.
+        with anyio.CancelScope(shield=True):
+            file = await aiofiles.open(source.path, "rb", buffering=0)
     except OSError as exc:
         raise ContentError(f"cannot be opened: {exc.strerror}", file=source.path) from exc
     try:
@@ -151,12 +153,8 @@ async def read_manifest(source: BlobSource, digest: Digest) -> bytes:
     if isinstance(source, BlobData):
         return source.data
     try:
-        if isinstance(source, BlobRange):
-            raw = await anyio.to_thread.run_sync(layout.read_manifest, source)
-        else:
-            async with aiofiles.open(source.path, "rb") as file:
-                # One byte more would tell that the file has grown.
-                raw = await file.read(source.size + 1)
+        # On one thread from opening to closing, so that a cancelled push leaves no file open.
+        raw = await anyio.to_thread.run_sync(layout.read_manifest, source)
     except OSError as exc:
         raise ContentError(f"cannot be read: {exc.strerror}", file=source.path) from exc
     verify(raw, digest, source.size)

@@ -60,7 +60,7 @@ class Opener:
         await self.open_ahead([(source, choose)])
         found = self._opened[source, choose]
         if isinstance(found, AsyncpushError):
-            raise found.with_traceback(None)
+            raise found.again()
         return found
 
     async def prefetch(

@@ -191,7 +191,7 @@ class RegistryContent:
         if descriptor.digest not in self._manifests and descriptor.digest not in self._failed:
             on_loop(partial(self._fetch, descriptor))
         if descriptor.digest in self._failed:
-            raise self._failed[descriptor.digest].with_traceback(None)
+            raise self._failed[descriptor.digest].again()
         return BlobData(self._manifests[descriptor.digest])
 
     def holds(self, digest: Digest) -> bool:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from asyncpush.localregistry.content.repositories import Repository
 from asyncpush.localregistry.errors import ApiError
 
+# API reference, ImageDetail, lastRecordedPullTime: "at least once every 24 hours".
+_PULLS_RECORDED_EVERY = 24 * 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -21,12 +24,13 @@ class Image:
     annotations: str | None
     image_size: int
     pushed: float
+    pulled: float | None = None
     children: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
 
     def arrived(self, now: float, children: tuple[str, ...], blobs: tuple[str, ...]) -> Image:
         """The same image as it comes into another repository."""
-        return replace(self, pushed=now, children=children, blobs=blobs)
+        return replace(self, pushed=now, pulled=None, children=children, blobs=blobs)
 
 
 def get_image(db: sqlite3.Connection, repository: Repository, digest: str) -> Image | None:
@@ -141,7 +145,7 @@ def put_image(
         )
     if not known:
         db.execute(
-            "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 repository.id,
                 image.digest,
@@ -152,6 +156,7 @@ def put_image(
                 image.annotations,
                 image.image_size,
                 image.pushed,
+                image.pulled,
             ),
         )
         db.executemany(
@@ -166,6 +171,20 @@ def put_image(
         db.execute(
             "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (repository.id, tag, image.digest)
         )
+
+
+def record_pull(db: sqlite3.Connection, repository: Repository, digest: str, now: float) -> None:
+    """Take note that an image was pulled; as in ECR, once in 24 hours at least."""
+    db.execute(
+        "UPDATE manifests SET pulled=:now WHERE repository=:repository AND digest=:digest "
+        "AND (pulled IS NULL OR pulled<=:due)",
+        {
+            "now": now,
+            "repository": repository.id,
+            "digest": digest,
+            "due": now - _PULLS_RECORDED_EVERY,
+        },
+    )
 
 
 def remove_tag(db: sqlite3.Connection, repository: Repository, tag: str) -> None:
@@ -222,4 +241,5 @@ def _from_row(row: sqlite3.Row) -> Image:
         annotations=row["annotations"],
         image_size=row["image_size"],
         pushed=row["pushed"],
+        pulled=row["pulled"],
     )

@@ -14,7 +14,9 @@ import anyio
 
 T = TypeVar("T")
 
-_VERSION = 2
+_VERSION = 3
+# What makes a root of an older format one of this format, by the format that it has.
+_UPGRADES = {2: "ALTER TABLE manifests ADD COLUMN pulled REAL"}
 _SCHEMA = """
 CREATE TABLE repositories (
     id INTEGER PRIMARY KEY,
@@ -46,7 +48,7 @@ CREATE TABLE manifests (
     repository INTEGER NOT NULL REFERENCES repositories ON DELETE CASCADE,
     digest TEXT NOT NULL, media_type TEXT NOT NULL, body BLOB NOT NULL,
     artifact_type TEXT, subject TEXT, annotations TEXT, image_size INTEGER NOT NULL,
-    pushed REAL NOT NULL,
+    pushed REAL NOT NULL, pulled REAL,
     PRIMARY KEY (repository, digest)
 );
 CREATE INDEX manifests_by_subject ON manifests (repository, subject);
@@ -108,6 +110,10 @@ class Database:
             # executescript would commit what is open, so the transaction is part of the script.
             self.connection.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;"
+            )
+        elif version in _UPGRADES:
+            self.connection.executescript(
+                f"BEGIN IMMEDIATE; {_UPGRADES[version]}; PRAGMA user_version={_VERSION}; COMMIT;"
             )
         elif version != _VERSION:
             self.connection.close()

@@ -15,6 +15,7 @@ from asyncpush.localregistry.content.images import (
     get_tag,
     list_referrers,
     list_tags,
+    record_pull,
 )
 from asyncpush.localregistry.content.repositories import (
     get_repository,
@@ -76,6 +77,7 @@ async def manifest(request: web.Request, call: Call) -> web.StreamResponse:
     """A manifest by tag or digest; for HEAD aiohttp leaves the body out."""
     name, reference = name_of(request), request.match_info["ref"]
     call.authorize("BatchGetImage", name)
+    now = call.services.options.clock()
 
     def work(db: Database) -> Image | None:
         with db.transaction() as connection:
@@ -83,7 +85,10 @@ async def manifest(request: web.Request, call: Call) -> web.StreamResponse:
             digest: str | None = reference
             if re.fullmatch(IMAGE_TAG, reference):
                 digest = get_tag(connection, repository, reference)
-            return None if digest is None else get_image(connection, repository, digest)
+            image = None if digest is None else get_image(connection, repository, digest)
+            if image is not None and request.method == "GET":
+                record_pull(connection, repository, image.digest, now)
+            return image
 
     image = await call.services.store.run(work)
     if image is None:

@@ -16,6 +16,7 @@ from asyncpush.localregistry.content.images import (
     list_images,
     list_tags,
     parents_of,
+    record_pull,
     remove_image,
     remove_tag,
 )
@@ -43,6 +44,7 @@ async def batch_get(call: Call, params: Params) -> dict[str, Any]:
     ids = [read_id(value) for value in params.required_items("imageIds", dict, 100)]
     accepted = params.items("acceptedMediaTypes", str, 100)
     call.authorize("BatchGetImage", name)
+    now = call.services.options.clock()
 
     def work(db: Database) -> dict[str, Any]:
         images, failures = [], []
@@ -56,6 +58,7 @@ async def batch_get(call: Call, params: Params) -> dict[str, Any]:
                 except _NoImageError as exc:
                     failures.append(_failure(image_id, exc))
                     continue
+                record_pull(connection, repository, image.digest, now)
                 found = {**image_id, "imageDigest": image.digest}
                 images.append(image_document(repository, image, found))
         return {"images": images, "failures": failures}
@@ -215,6 +218,7 @@ def _detail(db: sqlite3.Connection, repository: Repository, image: Image) -> dic
         "imageTags": list_tags(db, repository, digest=image.digest),
         "artifactMediaType": image.artifact_type,
         "subjectManifestDigest": image.subject,
+        "lastRecordedPullTime": image.pulled,
     }
     return {
         "registryId": repository.registry.account,

@@ -32,6 +32,7 @@ class BlobBody(Payload):
         self._offset = offset
         self._size = length
         self._length = length
+        self._begun = False
         self.failure: Exception | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
@@ -47,6 +48,11 @@ class BlobBody(Payload):
     ) -> None:
         """Send all of it; aiohttp calls this when the length is known."""
         assert content_length in (None, self._size)
+        if self._begun:
+            # aiohttp repeats a PUT by itself when a connection that was used before breaks. The
+            # registry may hold what it got of the first one, so the caller decides what is sent.
+            raise ConnectionResetError("the connection broke off")
+        self._begun = True
         try:
             file = self._blob.file()
             transport: Any = getattr(writer, "transport", None)
