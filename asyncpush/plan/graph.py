@@ -366,9 +366,9 @@ class _Walk:
         ]
         if missing:
             raise BlobMissingError(
-                f"the layout lacks {len(missing)} of the index's {len(index.manifests)} images:"
+                f"the source lacks {len(missing)} of the index's {len(index.manifests)} images:"
                 f" {', '.join(missing)}",
-                advice="copy all platforms into the layout, or push one with --platform",
+                advice="copy all platforms there, or push one with --platform",
             )
 
     def _add_blob(self, descriptor: Descriptor) -> None:
