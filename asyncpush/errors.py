@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
@@ -49,6 +49,13 @@ class AsyncpushError(Exception):
             if value is not None and not (key == "file" and "source" in self.where):
                 self.where.setdefault(key, without_user(value))
         return self
+
+    def again(self) -> Self:
+        """The same error for another image that meets it: each gets places of its own."""
+        error = type(self).__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__, where=dict(self.where))
+        error.__cause__ = self.__cause__
+        return error
 
     def __str__(self) -> str:
         places = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.where.items())
@@ -142,6 +149,15 @@ class DigestMismatchError(ContentError):
     """Content whose size or digest is not the one that its descriptor gives."""
 
     kind = "digest-mismatch"
+
+
+class SourceError(ContentError):
+    """A source that does not give its content, after all retries. ``where`` has source and digest.
+
+    It is no :class:`TransientError`, which would let a call to the target be tried again.
+    """
+
+    kind = "source"
 
 
 class UnsafePathError(ContentError):
@@ -301,3 +317,20 @@ class ThrottledError(TransientError):
     """The registry asks for fewer calls."""
 
     kind = "throttled"
+
+
+class UploadBrokenError(UploadNotFoundError):
+    """An upload that broke off where the registry cannot resume it; a new session starts over.
+
+    ``retry_after`` is that of the failure.
+    """
+
+    kind = "upload-broken"
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: RegistryError) -> UploadBrokenError:
+        """The error that a failure is to an upload that cannot be resumed."""
+        broken = cls(error.message, advice=error.advice, **error.where)
+        broken.retry_after = getattr(error, "retry_after", None)
+        return broken

@@ -18,7 +18,7 @@ from unittest import mock
 
 from asyncpush import Pusher, PushOptions, Registry
 from asyncpush.engine.connections import Connections
-from asyncpush.errors import AsyncpushError, ManifestExistsError, ThrottledError
+from asyncpush.errors import AccessDeniedError, AsyncpushError, ManifestExistsError, ThrottledError
 from asyncpush.oci import digest as digests
 from asyncpush.oci import mediatypes
 from asyncpush.oci.digest import Digest
@@ -94,9 +94,12 @@ class SimulatedRegistry:
     async def authorize(self) -> None:
         await self._answer("GetAuthorizationToken", "")
 
-    async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
+    async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
         await self._answer("BatchCheckLayerAvailability", repository)
-        return self.there & set(wanted)
+        return dict.fromkeys(d for d in wanted if d in self.there)
+
+    async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
+        raise AccessDeniedError("BatchGetImage is not one of the six")
 
     async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
         await self._answer("mount", repository)

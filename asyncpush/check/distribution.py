@@ -8,7 +8,7 @@ from functools import partial
 from asyncpush.check.findings import RegistryState, RepositoryState, Severity, Subject
 from asyncpush.check.surroundings import USER_AGENT, Surroundings
 from asyncpush.check.target import Target
-from asyncpush.engine.availability import BATCH
+from asyncpush.engine.questions import BATCH
 from asyncpush.engine.work import for_each
 from asyncpush.errors import (
     AccessDeniedError,

@@ -8,7 +8,7 @@ from functools import partial
 from asyncpush.check.findings import Outcome, RepositoryState, Severity, Subject
 from asyncpush.check.surroundings import Surroundings
 from asyncpush.check.target import Target
-from asyncpush.engine.availability import BATCH
+from asyncpush.engine.questions import BATCH
 from asyncpush.errors import AccessDeniedError, AsyncpushError, RepositoryNotFoundError
 from asyncpush.oci.digest import Digest
 from asyncpush.registries.ecr.probe import EcrProbe

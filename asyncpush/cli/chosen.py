@@ -16,7 +16,7 @@ def require_images(plan: Plan, rejected: Sized, *, chosen: bool) -> None:
     :param chosen: whether there is such a choice.
     :raises UsageError: they leave no image.
     """
-    if chosen and not plan.repositories and not rejected:
+    if chosen and not plan.repositories and not plan.unchanged and not rejected:
         raise UsageError(
             "no image of the job is chosen by --only and --exclude",
             advice="patterns are matched, whole and with case, against directory, DIRECTORY:ENTRY,"

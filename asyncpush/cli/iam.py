@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from asyncpush.iam.resource import registry_policy, repository_policy
 from asyncpush.job.items import Job
 from asyncpush.job.principals import principals_of
 from asyncpush.plan.reference import Registry, parse_registry
+from asyncpush.plan.sources import is_remote
 from asyncpush.text import plural
 
 
@@ -158,7 +160,14 @@ def _job_policies(job: Job, extras: set[Extra]) -> list[tuple[str, list[Document
 
     :raises UsageError: some of the job's images do not say where they go.
     """
-    found = principals_of(job)
+    if any(is_remote(source.directory) for source in job.sources):
+        # Importing what asks registries takes longer than to read layouts.
+        from asyncpush.cli.remote import with_remote  # noqa: PLC0415
+        from asyncpush.engine.options import PushOptions  # noqa: PLC0415
+
+        found = with_remote(partial(principals_of, job), PushOptions(registries=job.registries))
+    else:
+        found = principals_of(job)
     for what, error in found.problems:
         print_error(f"{what}: {error}")
     if found.problems:

@@ -63,11 +63,10 @@ def inspect(
     if is_remote(source):
         # Importing what asks registries takes longer than to read a layout.
         from asyncpush.cli.remote import with_remote  # noqa: PLC0415
+        from asyncpush.engine.options import PushOptions  # noqa: PLC0415
 
-        done = with_remote(walk_through, aws_of(flags), plain_http=plain_http)
-        if done is None:
-            context.exit(ExitCode.INTERRUPTED)
-        walk, nodes = done
+        options = PushOptions(aws=aws_of(flags), plain_http=plain_http)
+        walk, nodes = with_remote(walk_through, options)
     else:
         walk, nodes = walk_through(Sources(scratch))
     totals = {

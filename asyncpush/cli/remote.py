@@ -7,33 +7,33 @@ from functools import partial
 from typing import TypeVar
 
 import anyio.to_thread
+import click
 
 from asyncpush.cli.run import run
 from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.remotes import open_remotes
 from asyncpush.plan.sources import Sources
-from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.sources.opener import FromThread, Opener
 
 T = TypeVar("T")
 
 
-def with_remote(
-    work: Callable[[Sources], T], aws: AwsOptions, *, plain_http: bool = False
-) -> T | None:
+def with_remote(work: Callable[[Sources], T], options: PushOptions) -> T:
     """Do work with sources that may be on other machines.
 
     :param work: done on a thread.
-    :param aws: credentials and endpoint of ECR sources.
-    :param plain_http: ask registries that are not ECR's without TLS.
-    :return: what the work returned, or None if a signal ended it.
+    :param options: credentials and bounds.
+    :return: what the work returned.
+    :raises Abort: a signal ended it.
     """
     results: list[T] = []
 
     async def read() -> None:
-        async with open_remotes(PushOptions(aws=aws, plain_http=plain_http), log_event) as remotes:
+        async with open_remotes(options, log_event) as remotes:
             sources = Sources(remote=FromThread(Opener(remotes.connect)))
             results.append(await anyio.to_thread.run_sync(partial(work, sources)))
 
-    return results[0] if run(read) else None
+    if not run(read):
+        raise click.Abort
+    return results[0]

@@ -85,7 +85,8 @@ def push_task(task: Task, options: PushOptions, output: Output) -> ExitCode:
                     open_journal(journal, task.fingerprint, task.title)
                 )
             await stack.enter_async_context(pusher)
-            plan, rejected = await pusher.plan(task.items())
+            # What is to be verified must be planned, unchanged or not.
+            plan, rejected = await pusher.plan(task.items(), skip_unchanged=not output.verify)
             require_images(plan, rejected, chosen=not task.whole)
             if code := _refuse(task, options, rejected):
                 stopped.append(code)

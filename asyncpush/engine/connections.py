@@ -12,9 +12,11 @@ from typing import Any
 import anyio
 
 from asyncpush.engine.context import Context, Health, Limits
-from asyncpush.engine.events import EventSink
+from asyncpush.engine.events import EventSink, Warned
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
+from asyncpush.engine.reading.calls import SourceCalls
+from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
@@ -23,6 +25,7 @@ from asyncpush.registries.distribution import transport as distribution
 
 # Calls a second; no registry answers as fast.
 _UNKNOWN_QUOTA = 100_000.0
+_CLOSE_SECONDS = 2.0
 
 
 class Connections:
@@ -40,11 +43,12 @@ class Connections:
         self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
         # Hashing is the one piece of work that fills a processor.
         self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        calls = SourceCalls(options.attempts, options.retry_base, options.retry_cap, emit)
+        self.reads = Reads(calls, options.memory // 2, self._hashing)
         self._contexts: Once[AnyRegistry, Context] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
-        self.sharing: Mapping[AnyRegistry, int] = {}
-        """How many machines share each registry's quotas, where that is more than this one."""
+        self._sharing: Mapping[AnyRegistry, int] = {}
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -58,13 +62,22 @@ class Connections:
         context, _ = await self._contexts.do(registry, partial(self._connect, registry))
         return context
 
-    def forgive(self) -> None:
-        """Let registries that could not be connected to be tried again."""
+    def begin(self, sharing: Mapping[AnyRegistry, int], *, count_anew: bool = True) -> None:
+        """A push begins, and what could not be connected to is tried again.
+
+        :param sharing: how many machines share each registry's quotas, where that is more than this
+            one.
+        :param count_anew: whether what was called before belongs to another push.
+        """
+        self._sharing = sharing
         self._contexts.forgive()
+        for registry, paces in self._paces.items():
+            paces.begin(sharing.get(registry, 1), count_anew=count_anew)
 
     def calls(self) -> dict[str, dict[str, Any]]:
         """By registry and call: how often it was made and throttled, its quota, its rate."""
-        return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        found = {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        return {host: calls for host, calls in found.items() if calls}
 
     def _open(
         self, registry: AnyRegistry, settings: RegistrySettings
@@ -87,27 +100,63 @@ class Connections:
             connections=connections,
             hashing=self._hashing,
             user_agent=user_agent,
+            warn=self._warn,
+            attempts=self._options.attempts,
         )
 
+    def _warn(self, message: str) -> None:
+        self._emit(Warned(message))
+
     async def _connect(self, registry: AnyRegistry) -> Context:
-        """Open and authorize one registry's transport, before any byte goes there."""
-        settings = self._options.settings(registry)
-        transport = await self._stack.enter_async_context(self._open(registry, settings))
-        share = self.sharing.get(registry, 1)
-        published = PUBLISHED_QUOTAS
-        if isinstance(registry, DistributionRegistry):
-            # Nothing is published for these; what they throttle is adapted to.
-            published = dict.fromkeys(PUBLISHED_QUOTAS, _UNKNOWN_QUOTA)
-        quotas = {**published, **settings.quotas}
-        paces = Paces({call: rate / share for call, rate in quotas.items()})
+        """Open and authorize one registry's transport, before any byte goes there.
+
+        One that fails is closed at once: it may be tried again, with connections of its own.
+        """
+        stack = contextlib.AsyncExitStack()
+        try:
+            settings = self._options.settings(registry)
+            transport = await stack.enter_async_context(self._open(registry, settings))
+            context = self._surround(registry, transport)
+            await context.call("GetAuthorizationToken", registry.host, transport.authorize)
+        except BaseException:
+            await close(stack)
+            raise
+        self._stack.push_async_exit(stack)
+        return context
+
+    def _surround(self, registry: AnyRegistry, transport: Transport) -> Context:
         limits = Limits(
             layers=anyio.CapacityLimiter(self._options.layers),
             parts=anyio.CapacityLimiter(self._options.parts),
             memory=self._memory,
         )
-        context = Context(
-            transport, self._options, limits, self._retrier, paces, self._emit, Health()
+        paces = self._paces_of(registry)
+        return Context(
+            transport,
+            self._options,
+            limits,
+            self._retrier,
+            paces,
+            self._emit,
+            Health(),
+            self.reads,
         )
-        self._paces[registry] = paces
-        await context.call("GetAuthorizationToken", registry.host, transport.authorize)
-        return context
+
+    def _paces_of(self, registry: AnyRegistry) -> Paces:
+        """The paces of a registry's calls: the same when it is tried again, with their counts."""
+        paces = self._paces.get(registry)
+        if paces is None:
+            published = PUBLISHED_QUOTAS
+            if isinstance(registry, DistributionRegistry):
+                # Nothing is published for these; what they throttle is adapted to.
+                published = dict.fromkeys(PUBLISHED_QUOTAS, _UNKNOWN_QUOTA)
+            quotas = {**published, **self._options.settings(registry).quotas}
+            paces = self._paces[registry] = Paces(quotas)
+            paces.begin(self._sharing.get(registry, 1))
+        return paces
+
+
+async def close(stack: contextlib.AsyncExitStack) -> None:
+    """Close connections: to the end, also when cancelled, but without holding that up."""
+    with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+        await stack.aclose()

@@ -9,13 +9,15 @@ from typing import TypeVar
 import anyio
 
 from asyncpush.engine.events import EventSink
+from asyncpush.engine.optional import OptionalCall
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
+from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.refusals import Refusals
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.throughput import Throughput
 from asyncpush.engine.work import ByteLimiter
-from asyncpush.errors import AsyncpushError, TransientError
+from asyncpush.errors import AsyncpushError, TransientError, UploadBrokenError
 from asyncpush.registries.base import Transport
 
 T = TypeVar("T")
@@ -40,7 +42,8 @@ _FEW = 3
 class Health:
     """Whether a registry answers at all, so that an outage is not waited out for each image."""
 
-    _answered: float = field(default_factory=anyio.current_time)
+    # When the first call was begun since which nothing has been answered.
+    _waiting: float | None = None
     _probed: float | None = None
     _outage: TransientError | None = None
 
@@ -49,14 +52,16 @@ class Health:
 
         :raises TransientError: the registry has not answered for two minutes.
         """
+        now = anyio.current_time()
+        if self._waiting is None:
+            self._waiting = now
         if self._outage is None:
             return
-        now = anyio.current_time()
         if self._probed is None or now - self._probed >= _PROBE_SECONDS:
             self._probed = now
             return
         raise TransientError(
-            f"not tried: the registry has not answered for {now - self._answered:.0f} s;"
+            f"not tried: the registry has not answered for {now - self._waiting:.0f} s;"
             f" {self._outage.message}",
             advice="run the same command again when it does",
             **{k: v for k, v in self._outage.where.items() if k == "registry"},
@@ -64,12 +69,12 @@ class Health:
 
     def answered(self) -> None:
         """The registry answered, in whatever way."""
-        self._answered = anyio.current_time()
-        self._outage = self._probed = None
+        self._waiting = self._outage = self._probed = None
 
     def gave_up(self, error: TransientError) -> None:
         """A call was tried to the end of its retries."""
-        if anyio.current_time() - self._answered >= _OUTAGE_SECONDS:
+        since = self._waiting
+        if since is not None and anyio.current_time() - since >= _OUTAGE_SECONDS:
             self._outage = error
 
 
@@ -92,6 +97,8 @@ async def make_call(
     except TransientError as exc:
         health.gave_up(exc)
         raise
+    except UploadBrokenError:
+        raise
     except AsyncpushError:
         health.answered()
         raise
@@ -110,8 +117,10 @@ class Context:
     paces: Paces
     emit: EventSink
     health: Health
+    reads: Reads
     throughput: Throughput = field(default_factory=Throughput)
     refusals: Refusals = field(default_factory=Refusals)
+    reading_tags: OptionalCall = field(default_factory=OptionalCall)
 
     async def call(self, name: str, where: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make one of the registry's calls at its pace, with retries.

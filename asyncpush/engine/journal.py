@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from asyncpush.errors import JournalError
+from asyncpush.oci.digest import Digest
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import Repository
 from asyncpush.plan.sources import is_remote, split_source
@@ -105,10 +106,14 @@ class NoJournal:
     async def note_previous(
         self,
         repository: Repository,  # noqa: ARG002 - as above
-        digests: Mapping[str, str | None],
-    ) -> dict[str, str | None]:
+        found: Mapping[str, Digest | None],
+        roots: Mapping[str, Digest],  # noqa: ARG002
+    ) -> dict[str, Digest | None]:
         """See :class:`Journal`."""
-        return dict(digests)
+        return dict(found)
+
+    async def forget_tag(self, repository: Repository, tag: str) -> None:
+        """See :class:`Journal`."""
 
 
 class Journal(NoJournal):
@@ -158,7 +163,10 @@ class Journal(NoJournal):
         )
 
     async def is_committed(self, repository: Repository, digest: str, tag: str | None) -> bool:
-        """Whether an earlier run of the job committed a manifest, under a tag if one is given."""
+        """Whether a run of the job committed a manifest, under a tag if one is given.
+
+        A tag may have been moved by others since, and a manifest without a tag removed.
+        """
         row = await self._run(
             lambda: self._db.execute(
                 "SELECT 1 FROM manifests WHERE repository=? AND digest=? AND tag=?",
@@ -175,25 +183,47 @@ class Journal(NoJournal):
         )
 
     async def note_previous(
-        self, repository: Repository, digests: Mapping[str, str | None]
-    ) -> dict[str, str | None]:
-        """Note what tags pointed to before the job moved them.
+        self,
+        repository: Repository,
+        found: Mapping[str, Digest | None],
+        roots: Mapping[str, Digest],
+    ) -> dict[str, Digest | None]:
+        """Note what tags point to before the job moves them.
 
-        :param digests: digest by tag, None for a tag that did not exist.
-        :return: the same, but as the job's first run found it.
+        :param found: digest by tag, None for a tag that does not exist.
+        :param roots: the digest that each of them is to point to.
+        :return: the same, but for tags that an earlier run of the job has moved: what they pointed
+            to before that. A tag that points to anything but its image by now was moved by others,
+            and what they did is what counts.
         """
         name = str(repository)
 
-        def note() -> dict[str, str | None]:
-            self._db.executemany(
-                "INSERT OR IGNORE INTO previous VALUES (?, ?, ?)",
-                [(name, tag, digest or "") for tag, digest in digests.items()],
-            )
+        def note() -> dict[str, Digest | None]:
             rows = self._db.execute("SELECT tag, digest FROM previous WHERE repository=?", (name,))
             noted = dict(rows.fetchall())
-            return {tag: noted[tag] or None for tag in digests}
+            previous = dict(found)
+            for tag, digest in found.items():
+                if digest == roots[tag] and tag in noted:
+                    previous[tag] = Digest(noted[tag]) if noted[tag] else None
+            self._db.executemany(
+                "INSERT OR REPLACE INTO previous VALUES (?, ?, ?)",
+                [(name, tag, digest or "") for tag, digest in previous.items()],
+            )
+            return previous
 
         return await self._run(note)
+
+    async def forget_tag(self, repository: Repository, tag: str) -> None:
+        """Forget that the job has moved a tag: it has not, or has returned it."""
+
+        def forget() -> None:
+            for table in ("manifests", "previous"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE repository=? AND tag=?",  # noqa: S608 - from above
+                    (str(repository), tag),
+                )
+
+        await self._run(forget)
 
     async def _write(self, statement: str, values: tuple[object, ...]) -> None:
         def write() -> None:

@@ -9,6 +9,7 @@ import anyio
 
 from asyncpush.engine.context import Context
 from asyncpush.engine.events import BlobMounted, Warned
+from asyncpush.engine.retry import NotNeededError
 from asyncpush.errors import AsyncpushError, TransientError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage
@@ -165,18 +166,18 @@ class Mounts:
     async def _ask(
         self, repository: Repository, digest: Digest, source: Repository
     ) -> MountAnswer | None:
-        async def mount() -> MountAnswer | None:
+        async def mount() -> MountAnswer:
             # It may have been settled while this call waited for its turn.
             if not self._refusals.allows(source, repository):
-                return None
+                raise NotNeededError
             return await self._context.transport.mount(repository.name, digest, source.name)
 
         reason = self._mounting.advice
         try:
             # A mount opens an upload session where it is refused, and has the same quota.
             answer = await self._context.attempt("InitiateLayerUpload", str(repository), mount)
-            if answer is None:
-                return None
+        except NotNeededError:
+            return None
         except TransientError as exc:
             if self._refusals.troubled():
                 self._settle(repository.registry, str(exc))

@@ -36,14 +36,25 @@ class ImagePush:
         try:
             await work(await self.repository())
         except AsyncpushError as exc:
-            self.error = exc.at(repository=str(self.image.repository))
-            passes = self.lenient and isinstance(exc, RefusedError)
-            self.status = ImageStatus.REFUSED if passes else ImageStatus.FAILED
+            self.fail(exc)
         else:
             sent = self.tally.brought_blobs or self.tally.manifests_sent
             self.status = ImageStatus.PUSHED if sent else ImageStatus.EXISTS
         finally:
             self.seconds += time.monotonic() - begin
+
+    def fail(self, error: AsyncpushError) -> None:
+        """End it with an error."""
+        self.error = error.at(repository=str(self.image.repository))
+        passes = self.lenient and isinstance(error, RefusedError)
+        self.status = ImageStatus.REFUSED if passes else ImageStatus.FAILED
+
+    def tags(self) -> tuple[TagResult, ...]:
+        """What has become of its tags so far."""
+        return tuple(
+            self.tally.tags.get(tag) or TagResult(tag, TagStatus.NOT_MOVED)
+            for tag in self.image.tags
+        )
 
     def result(self) -> ImageResult:
         """What came of it."""
@@ -59,9 +70,6 @@ class ImagePush:
             blobs_existing=self.tally.blobs_existing,
             seconds=self.seconds,
             error=self.error,
-            tags=tuple(
-                self.tally.tags.get(tag) or TagResult(tag, TagStatus.NOT_MOVED)
-                for tag in self.image.tags
-            ),
+            tags=self.tags(),
             origin=self.image.origin,
         )

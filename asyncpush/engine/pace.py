@@ -54,6 +54,9 @@ class Pace:
     _next: float = 0.0
     _changed: float = field(default=float("-inf"))
     _succeeded: float | None = None
+    # The first throttle since a call went through, and when calls were to go on after the last one.
+    _series: float | None = None
+    _resumes: float = 0.0
 
     def __post_init__(self) -> None:
         self.rate = self.quota
@@ -62,7 +65,9 @@ class Pace:
         """Wait for the next moment in which the call may be made; how many seconds that took."""
         now = anyio.current_time()
         if self.first is None:
-            self.first = self._succeeded = now
+            self.first = now
+        if self._succeeded is None:
+            self._succeeded = now
         self.calls += 1
         interval = 1 / self.rate
         start = max(self._next, now - interval)
@@ -75,24 +80,46 @@ class Pace:
     def succeeded(self) -> None:
         """A call went through: the rate grows, in proportion to time and not to calls."""
         now = anyio.current_time()
+        self._series = None
         if self.rate < self.quota and self._succeeded is not None:
             grown = self.quota * _INCREASE * min(1.0, now - self._succeeded)
             self.rate = min(self.quota, self.rate + grown)
         self._succeeded = now
 
-    def throttled(self) -> None:
-        """A call was throttled: the rate shrinks, once for all calls of the same moment."""
+    def begin(self, quota: float, *, count_anew: bool = True) -> None:
+        """A push begins, under a quota that may be another one.
+
+        :param count_anew: whether calls are counted from here on.
+        """
+        self.rate *= quota / self.quota
+        self.quota = quota
+        if count_anew:
+            self.calls = self.throttles = 0
+            self.first = self.last = None
+
+    def unneeded(self) -> None:
+        """A call that had its turn was not made after all."""
+        self.calls -= 1
+
+    def throttled(self, retry_after: float = 0.0) -> None:
+        """A call was throttled: the rate shrinks, once for all calls of the same moment.
+
+        :param retry_after: seconds after which the registry wants to be asked again.
+        """
         self.throttles += 1
         now = anyio.current_time()
+        # What was throttled long ago, and not asked again since, says nothing of today.
+        if self._series is None or now - self._resumes >= _PATIENCE:
+            self._series = now
+        self._resumes = now + retry_after
         if now - self._changed >= _SETTLE:
             self._changed = now
             self.rate = max(self.quota * _LOWEST, self.rate * _DECREASE)
 
     @property
     def progresses(self) -> bool:
-        """Whether some call went through lately, so that waiting on is worth it."""
-        since = self._succeeded if self._succeeded is not None else anyio.current_time()
-        return anyio.current_time() - since < _PATIENCE
+        """Whether waiting on is worth it: calls have not been throttled alone for two minutes."""
+        return self._series is None or anyio.current_time() - self._series < _PATIENCE
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and rates as JSON-ready data; rates are calls a second."""
@@ -112,7 +139,17 @@ class Paces:
     """
 
     def __init__(self, quotas: Mapping[str, float]) -> None:
-        self._paces = {call: Pace(quota) for call, quota in {**PUBLISHED_QUOTAS, **quotas}.items()}
+        self._quotas = {**PUBLISHED_QUOTAS, **quotas}
+        self._paces = {call: Pace(quota) for call, quota in self._quotas.items()}
+
+    def begin(self, sharing: int = 1, *, count_anew: bool = True) -> None:
+        """A push begins.
+
+        :param sharing: how many machines share the quotas.
+        :param count_anew: whether calls are counted from here on.
+        """
+        for call, quota in self._quotas.items():
+            self._paces[call].begin(quota / sharing, count_anew=count_anew)
 
     def of(self, call: str) -> Pace:
         """The pace of one call."""

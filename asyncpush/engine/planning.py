@@ -6,10 +6,10 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio.from_thread
 import anyio.to_thread
@@ -19,7 +19,7 @@ from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.remotes import Remotes, open_remotes
 from asyncpush.engine.results import ImageResult, ImageStatus
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content
 from asyncpush.oci.remote import RemoteContent
@@ -28,6 +28,7 @@ from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry
 from asyncpush.plan.reference import without_password
 from asyncpush.plan.sources import Sources
+from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.catalog import RegistryCatalog
 from asyncpush.sources.opener import FromThread, Opener
 
@@ -42,17 +43,26 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+FindUnchanged = Callable[[Sequence[PlannedImage]], Coroutine[Any, Any, Collection[PlannedImage]]]
+"""Asks which images their repositories have already, all of their tags included."""
+
+
 async def plan_items(
-    items: Iterable[Item], options: PushOptions, remotes: Remotes | None = None
+    items: Iterable[Item],
+    options: PushOptions,
+    remotes: Remotes | None = None,
+    find_unchanged: FindUnchanged | None = None,
 ) -> tuple[Plan, list[ImageResult]]:
     """Plan items.
 
     :param remotes: the registries that images come from; None connects them for this plan alone.
+    :param find_unchanged: asked before manifests are fetched from other machines: those of these
+        images need not be; None fetches all.
     :return: the plan, and a failed result for whatever cannot be pushed.
     """
     if remotes is None:
         async with open_remotes(options, log_event) as own:
-            return await plan_items(items, options, own)
+            return await plan_items(items, options, own, find_unchanged)
     planner = Planner(include_foreign=options.include_foreign, part_size=options.part_size)
     rejected: list[ImageResult] = []
     # Starts no thread before there is a layer to compress.
@@ -66,7 +76,7 @@ async def plan_items(
         sources = Sources(
             scratch, compress_layers=options.compress_layers, remote=remote, catalog=catalog
         )
-        steps = _plan_items(items, planner, rejected, sources)
+        steps = _plan_items(items, planner, rejected, sources, find_unchanged)
         while await anyio.to_thread.run_sync(_advance, steps):
             pass
     finally:
@@ -92,7 +102,9 @@ def planned(plan: Plan, rejected: int, *, atomic: bool) -> PushPlanned:
             commits=before.commits + graph.commits(atomic=atomic),
         )
     return PushPlanned(
-        images=rejected + sum(totals.images for totals in registries.values()),
+        images=rejected
+        + len(plan.unchanged)
+        + sum(totals.images for totals in registries.values()),
         repositories=len(plan.repositories),
         manifests=sum(len(r.manifests) for r in repositories),
         blobs=sum(totals.blobs for totals in registries.values()),
@@ -102,14 +114,21 @@ def planned(plan: Plan, rejected: int, *, atomic: bool) -> PushPlanned:
 
 
 def _plan_items(
-    items: Iterable[Item], planner: Planner, rejected: list[ImageResult], sources: Sources
+    items: Iterable[Item],
+    planner: Planner,
+    rejected: list[ImageResult],
+    sources: Sources,
+    find_unchanged: FindUnchanged | None,
 ) -> Iterator[None]:
     """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
     waiting: list[ResolvedEntry] = []
 
     def plan_waiting() -> Iterator[None]:
-        _fetch(waiting, sources)
-        for entry in waiting:
+        changed = waiting
+        if find_unchanged is not None:
+            changed = _leave_unchanged(waiting, planner, find_unchanged)
+        _fetch(changed, sources)
+        for entry in changed:
             if (result := _plan_entry(entry, planner)) is not None:
                 rejected.append(result)
             yield
@@ -151,6 +170,33 @@ def _resolve(
 
 def _rejected(item: Item, name: str, error: AsyncpushError) -> ImageResult:
     return ImageResult(name, without_password(item.target), "", ImageStatus.FAILED, error=error)
+
+
+def _leave_unchanged(
+    waiting: Sequence[ResolvedEntry], planner: Planner, find_unchanged: FindUnchanged
+) -> list[ResolvedEntry]:
+    """Note the entries of other machines that need not be read; the others.
+
+    What is on this machine is read anyway: it may have blobs that other repositories mount.
+    """
+    images: dict[PlannedImage, ResolvedEntry] = {}
+    for entry in waiting:
+        if not isinstance(entry.layout, RemoteContent) or entry.narrowed:
+            continue
+        # One whose target cannot be made out fails when it is planned.
+        with contextlib.suppress(AsyncpushError):
+            repository, tags = entry.destination()
+            if tags:
+                root = entry.entry.digest
+                image = PlannedImage(entry.name, repository, root, tags, (), entry.origin)
+                images[image] = entry
+    unchanged = on_loop(partial(find_unchanged, list(images))) if images else ()
+    left = set()
+    for image in unchanged:
+        with contextlib.suppress(UsageError):  # as above
+            planner.leave(image)
+            left.add(id(images[image]))
+    return [entry for entry in waiting if id(entry) not in left]
 
 
 def _fetch(waiting: Sequence[ResolvedEntry], sources: Sources) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asyncpush.engine.availability import BATCH
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import PUBLISHED_QUOTAS
+from asyncpush.engine.questions import BATCH
 from asyncpush.engine.results import ImageResult
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
@@ -31,10 +31,17 @@ from asyncpush.engine.release import Release
 from asyncpush.engine.remotes import Remotes
 from asyncpush.engine.replication_wait import ReplicationWait, WaitOptions, pushed_images
 from asyncpush.engine.repositories import Repositories
-from asyncpush.engine.results import ImageResult, PushReport
+from asyncpush.engine.results import (
+    ImageResult,
+    ImageStatus,
+    PushReport,
+    TagResult,
+    TagStatus,
+)
+from asyncpush.engine.tags import where_tags_point
 from asyncpush.engine.verify import RepositoryCheck, Verdict, VerifyReport
 from asyncpush.engine.work import for_each
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, UsageError
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.items import Item
@@ -62,6 +69,10 @@ class Pusher:
         self.options = options or PushOptions()
         self.report = PushReport()
         self._on_event = on_event
+        self._pushing = False
+        # Whether calls count for the report, or for that of the push that is planned.
+        self._reporting = self._planned = False
+        self._ahead = PushReport()
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -79,15 +90,22 @@ class Pusher:
             await self._connections.aclose()
             await self._remotes.aclose()
 
-    async def plan(self, items: Iterable[Item]) -> tuple[Plan, list[ImageResult]]:
-        """Read the sources and plan what goes where; asks no registry but those of sources.
+    async def plan(
+        self, items: Iterable[Item], *, skip_unchanged: bool = False
+    ) -> tuple[Plan, list[ImageResult]]:
+        """Read the sources and plan what goes where.
 
         :param items: what to push.
+        :param skip_unchanged: ask the targets before an image is read from another registry, and
+            do not read one that they have; without it no registry but those of sources is asked.
         :return: the plan, and a failed result for whatever cannot be pushed.
         """
-        self.report = PushReport()
-        self._remotes.forgive()
-        return await plan_items(items, self.options, self._remotes)
+        if not self._reporting:
+            self._connections.begin({})
+            self._remotes.begin()
+            self._planned = True
+        skip = self._find_unchanged if skip_unchanged else None
+        return await plan_items(items, self.options, self._remotes, skip)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -98,8 +116,11 @@ class Pusher:
         :param journal: remembers what is needed to take the push up again after it was killed
             (:func:`~asyncpush.engine.journal.open_journal`).
         :return: what came of every image. Failures are in it, never raised.
+        :raises UsageError: this Pusher is pushing already.
         """
-        return await self.push_plan(*await self.plan(items), journal=journal)
+        with self._alone():
+            plan, rejected = await self.plan(items, skip_unchanged=True)
+            return await self._push_plan(plan, rejected, journal, {})
 
     async def push_plan(
         self,
@@ -113,21 +134,45 @@ class Pusher:
 
         :param sharing: how many machines share each registry's quotas
             (:class:`~asyncpush.plan.shards.Shard`).
+        :raises UsageError: this Pusher is pushing already.
         """
-        planning = self.report
-        report = self.report = PushReport()
-        if not planning.complete and not planning.images:
-            # Sources were asked as well.
-            report.retries, report.throttles = planning.retries, planning.throttles
+        with self._alone():
+            return await self._push_plan(plan, rejected, journal, sharing or {})
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One push at a time: its report is the Pusher's, and so are its counts of calls."""
+        if self._pushing:
+            raise UsageError(
+                "this Pusher is pushing already",
+                advice="wait until that push has ended, give it all items at once, or use a Pusher"
+                " for each push",
+            )
+        self._pushing = True
+        try:
+            yield
+        finally:
+            self._pushing = False
+
+    async def _push_plan(
+        self,
+        plan: Plan,
+        rejected: Iterable[ImageResult],
+        journal: NoJournal | None,
+        sharing: Mapping[AnyRegistry, int],
+    ) -> PushReport:
+        # What planning has asked counts as well.
+        report, self._ahead = self._ahead, PushReport()
+        self.report = report
         begin = time.monotonic()
-        self._connections.sharing = sharing or {}
+        self._connections.begin(sharing, count_anew=not self._planned)
+        self._reporting, self._planned = True, False
         try:
             rejected = list(rejected)
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
-            for result in rejected:
+            for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
             repositories = Repositories(plan, self._connections, journal or NoJournal())
-            self._connections.forgive()
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -140,6 +185,7 @@ class Pusher:
             for host, calls in self._remotes.calls().items():
                 report.calls.setdefault(host, {}).update(calls)
             self._emit(PushEnded(report))
+            self._reporting = False
         return report
 
     async def preview(self, items: Iterable[Item]) -> PushPreview:
@@ -230,6 +276,30 @@ class Pusher:
             for host, calls in waiting.calls().items():
                 self.report.calls.setdefault(host, {}).update(calls)
 
+    async def _find_unchanged(self, images: Sequence[PlannedImage]) -> set[PlannedImage]:
+        """Those of some images that their repositories have already, all of their tags included."""
+        wanted: dict[Repository, list[PlannedImage]] = {}
+        # A tag says nothing of foreign layers.
+        for image in () if self.options.include_foreign else images:
+            wanted.setdefault(image.repository, []).append(image)
+        found: set[PlannedImage] = set()
+
+        async def ask(repository: Repository) -> None:
+            try:
+                context = await self._connections.get(repository.registry)
+            except AsyncpushError:
+                return  # Whoever is pushed there will tell.
+            tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
+            where = await where_tags_point(context, repository, list(tags))
+            found.update(
+                image
+                for image in wanted[repository]
+                if all(where.get(tag) == image.root for tag in image.tags)
+            )
+
+        await for_each(wanted, min(self.options.images, len(wanted)), ask)
+        return found
+
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage
     ) -> None:
@@ -306,11 +376,24 @@ class Pusher:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, CallRetried):
-            self.report.throttles += event.throttled
-            self.report.retries += not event.throttled
+            report = self.report if self._reporting else self._ahead
+            report.throttles += event.throttled
+            report.retries += not event.throttled
         log_event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _unchanged(image: PlannedImage) -> ImageResult:
+    """The result of an image whose repository has it already."""
+    return ImageResult(
+        name=image.name,
+        reference=image.reference,
+        digest=image.root,
+        status=ImageStatus.EXISTS,
+        tags=tuple(TagResult(tag, TagStatus.UNCHANGED) for tag in image.tags),
+        origin=image.origin,
+    )
 
 
 def _started(plan: Plan, image: PlannedImage) -> ImageStarted:

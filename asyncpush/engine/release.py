@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 from asyncpush.engine.events import EventSink, ImageStaged, TagsMoving, Warned
 from asyncpush.engine.outcome import ImagePush
 from asyncpush.engine.results import ImageStatus, TagStatus
 from asyncpush.errors import AccessDeniedError, AsyncpushError
+from asyncpush.oci.digest import Digest
 
 ForEach = Callable[[Sequence[ImagePush], Callable[[ImagePush], Awaitable[None]]], Awaitable[None]]
 """Runs work on many images, bounded, each registry on its own."""
+
+# A tag that points to anything but its image when the release is over.
+_ELSEWHERE = (TagStatus.RETURNED, TagStatus.NOT_MOVED)
 
 
 class Release:
@@ -33,6 +36,9 @@ class Release:
         self._for_each = for_each
         self._finish = finish
         self._emit = emit
+        # Whether a tag that does not move ends the release, and whether one has done so.
+        self._returnable = False
+        self._stopped = False
 
     async def run(self, *, possible: bool, rollback: bool) -> None:
         """Push all by digest and, if that worked everywhere, move all tags.
@@ -43,20 +49,23 @@ class Release:
         await self._for_each(self._pushes, self._stage)
         staged = [push for push in self._pushes if push.error is None]
         # What the user lets pass when it is refused holds nothing up, also here.
-        failed = any(push.status is ImageStatus.FAILED for push in self._pushes)
-        if failed or not possible:
+        possible = possible and not any(p.status is ImageStatus.FAILED for p in self._pushes)
+        if possible and rollback:
+            possible = await self._note(staged)
+        if not possible:
             for push in staged:
-                push.status = ImageStatus.STAGED
+                if push.error is None:
+                    push.status = ImageStatus.STAGED
                 self._finish(push)
             return
-        noted = rollback and await self._note(staged)
         self._emit(TagsMoving(sum(len(push.image.tags) for push in staged)))
+        await self._each_repository(staged, _ask_again)
         await self._for_each(staged, self._move)
-        if noted and any(push.error is not None for push in staged):
-            await self._for_each(staged, self._return)
+        if self._stopped:
+            await self._roll_back(staged)
         for push in staged:
-            returned = any(t.status is TagStatus.RETURNED for t in push.tally.tags.values())
-            if returned and push.error is None:
+            elsewhere = any(tag.status in _ELSEWHERE for tag in push.tags())
+            if elsewhere and push.error is None:
                 push.status = ImageStatus.STAGED
             self._finish(push)
 
@@ -68,43 +77,89 @@ class Release:
             self._emit(ImageStaged(push.image.reference, str(push.image.repository)))
 
     async def _move(self, push: ImagePush) -> None:
-        await push.run(lambda repository: repository.move_tags(push.image, push.tally))
+        if self._stopped:
+            return
+        await push.run(
+            lambda repository: repository.move_tags(push.image, push.tally, lambda: self._stopped)
+        )
+        if self._returnable and push.status is ImageStatus.FAILED:
+            # All that moves from now on would only be returned.
+            self._stopped = True
 
     async def _note(self, pushes: Sequence[ImagePush]) -> bool:
-        """Note where all tags point; False if that is not granted everywhere."""
-        tags: dict[str, tuple[ImagePush, dict[str, None]]] = {}
-        for push in pushes:
-            _, wanted = tags.setdefault(str(push.image.repository), (push, {}))
-            wanted.update(dict.fromkeys(push.image.tags))
-        denied: list[AccessDeniedError] = []
+        """Note where all tags point, so that they can be returned there.
 
-        async def note(push: ImagePush) -> None:
-            wanted = tags[str(push.image.repository)][1]
+        Where that is not granted, the release goes on without; where it cannot be found out, the
+        images of that repository have failed.
+
+        :return: whether tags may move.
+        """
+        denied: list[AccessDeniedError] = []
+        failed = False
+
+        async def note(some: Sequence[ImagePush]) -> None:
+            nonlocal failed
+            roots = _roots(some)
             try:
-                await (await push.repository()).note_tags(list(wanted))
+                await (await some[0].repository()).note_tags(roots)
             except AccessDeniedError as exc:
                 denied.append(exc)
+            except AsyncpushError as exc:
+                failed = True
+                for push in some:
+                    push.fail(exc.again())
 
-        await self._for_each([push for push, _ in tags.values()], note)
+        await self._each_repository(pushes, note)
         if denied:
             self._emit(Warned(f"tags that move cannot be returned: {denied[0]}"))
-        return not denied
+        self._returnable = not denied
+        return not failed
 
-    async def _return(self, push: ImagePush) -> None:
-        """Return an image's tags to what they pointed to, those that moved."""
-        repository = await push.repository()
-        for tag, result in push.tally.tags.items():
-            if result.status not in (TagStatus.MOVED, TagStatus.MOVED_EARLIER):
-                continue
+    async def _roll_back(self, pushes: Sequence[ImagePush]) -> None:
+        """Return all tags that have moved, by what they point to now."""
+
+        async def look(some: Sequence[ImagePush]) -> None:
             try:
-                returned = await repository.return_tag(tag)
+                await (await some[0].repository()).look_at_tags(list(_roots(some)))
             except AsyncpushError as exc:
-                self._emit(Warned(f"the tag {tag} was not returned: {exc}"))
-                continue
-            if returned:
-                push.tally.tags[tag] = replace(result, status=TagStatus.RETURNED)
-            else:
-                where = push.image.repository
+                where = some[0].image.repository
                 self._emit(
-                    Warned(f"the tag {tag} in {where} is new and stays; delete it if it must go")
+                    Warned(
+                        f"what the tags of {where} point to cannot be asked, so that those which"
+                        f" may have moved are returned: {exc}"
+                    )
                 )
+
+        async def give_back(push: ImagePush) -> None:
+            try:
+                await (await push.repository()).return_tags(push.image, push.tally)
+            except AsyncpushError as exc:
+                self._emit(Warned(f"the tags of {push.image.reference} were not returned: {exc}"))
+
+        await self._each_repository(pushes, look)
+        await self._for_each(pushes, give_back)
+
+    async def _each_repository(
+        self,
+        pushes: Sequence[ImagePush],
+        work: Callable[[Sequence[ImagePush]], Awaitable[None]],
+    ) -> None:
+        """Do work on all images of each repository together."""
+        groups: dict[str, list[ImagePush]] = {}
+        for push in pushes:
+            groups.setdefault(str(push.image.repository), []).append(push)
+
+        async def one(push: ImagePush) -> None:
+            await work(groups[str(push.image.repository)])
+
+        await self._for_each([some[0] for some in groups.values()], one)
+
+
+async def _ask_again(pushes: Sequence[ImagePush]) -> None:
+    """What tags pointed to in the first phase may be long ago."""
+    (await pushes[0].repository()).ask_again()
+
+
+def _roots(pushes: Sequence[ImagePush]) -> dict[str, Digest]:
+    """What each tag of these images is to point to."""
+    return {tag: push.image.root for push in pushes for tag in push.image.tags}

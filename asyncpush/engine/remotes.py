@@ -85,14 +85,19 @@ class Remotes:
         )
         return listing
 
-    def forgive(self) -> None:
-        """Let registries that could not be opened be tried again."""
+    def begin(self) -> None:
+        """A plan begins: its calls are counted by themselves, and what could not be opened is tried
+        again.
+        """
         self._registries.forgive()
         self._listings.forgive()
+        for paces in self._paces.values():
+            paces.begin()
 
     def calls(self) -> dict[str, dict[str, Any]]:
         """As :meth:`asyncpush.engine.connections.Connections.calls`."""
-        return {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        found = {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
+        return {host: calls for host, calls in found.items() if calls}
 
     async def _connect(self, registry: AnyRegistry, access: SourceAccess) -> SourceRegistry:
         transport = await self._stack.enter_async_context(self._open(registry, access))

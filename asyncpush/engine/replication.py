@@ -8,8 +8,7 @@ from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-
+from asyncpush.engine.connections import close
 from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
@@ -24,7 +23,6 @@ T = TypeVar("T")
 
 ASKING_AT_ONCE = 8
 """Calls in flight to one registry; its pace is what bounds how many are made."""
-_CLOSE_SECONDS = 2.0
 
 
 class RegistryReplication:
@@ -93,6 +91,4 @@ async def open_replication(
         retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
         yield RegistryReplication(registry, calls, retrier, Paces(settings.quotas))
     finally:
-        # Closing must be let finish, also when cancelled, and must not hold that up.
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await stack.aclose()
+        await close(stack)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -12,7 +11,8 @@ from asyncpush.engine.blobs import RepositoryBlobs
 from asyncpush.engine.context import Context
 from asyncpush.engine.events import ManifestCommitted, RepositoryCreated
 from asyncpush.engine.journal import NoJournal
-from asyncpush.engine.results import TagResult, TagStatus
+from asyncpush.engine.retry import NotNeededError
+from asyncpush.engine.tags import MANIFEST_COPIES, RepositoryTags, noting_doubt
 from asyncpush.engine.tally import Tally
 from asyncpush.engine.work import Once
 from asyncpush.errors import (
@@ -28,12 +28,11 @@ from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
 from asyncpush.registries.content import read_manifest
 
-# A manifest on its way stands in memory as bytes, as text, in the request's JSON, escaped there.
-_MANIFEST_COPIES = 5
-# Tags in one BatchGetImage (API reference: imageIds has 1 to 100).
-_TAGS_AT_ONCE = 100
-
 T = TypeVar("T")
+
+
+def _never() -> bool:
+    return False
 
 
 class RepositoryPush:
@@ -57,18 +56,21 @@ class RepositoryPush:
         self._manifests: Once[tuple[Digest, str | None], bool] = Once()
         self._by_digest: set[Digest] = set()
         self._created: Once[str, None] = Once()
-        # What tags pointed to before an atomic push moved them, as far as that was asked.
-        self._previous: dict[str, Digest | None] = {}
+        # Commits that have acted in this run, or may have: the answer was lost.
+        self._acted: set[tuple[Digest, str | None]] = set()
+        self._tags = RepositoryTags(self._repository, plan.tags, context, journal, self._call)
 
     async def push(self, image: PlannedImage, tally: Tally) -> None:
         """Push one image: its blobs, then what it needs, then itself with its tags.
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
+        if await self._is_there(image, tally):
+            return
         await self.blobs.ensure(list(self._plan.blobs_of(image)), tally)
         for digest in image.manifests:
             if digest != image.root or not image.tags:
-                await self._commit_once(digest, None, tally)
+                await self._commit_untagged(image, digest, tally)
         await self.move_tags(image, tally)
 
     async def stage(self, image: PlannedImage, tally: Tally) -> None:
@@ -76,57 +78,52 @@ class RepositoryPush:
 
         :raises AsyncpushError: the first failure; what was done by then stays done.
         """
+        if await self._is_there(image, tally):
+            return
         await self.blobs.ensure(list(self._plan.blobs_of(image)), tally)
         for digest in image.manifests:
-            await self._commit_once(digest, None, tally)
+            await self._commit_untagged(image, digest, tally)
 
-    async def move_tags(self, image: PlannedImage, tally: Tally) -> None:
+    async def move_tags(
+        self, image: PlannedImage, tally: Tally, stopped: Callable[[], bool] = _never
+    ) -> None:
         """Let an image's tags point to it; all that it needs is there.
 
+        :param stopped: whether no further tag is to move; the tally says which have.
         :raises AsyncpushError: a tag cannot be moved; those before it have been.
         """
         for tag in image.tags:
-            await self._commit_once(image.root, tag, tally)
+            try:
+                await self._commit_tag(image.root, tag, tally, stopped)
+            except NotNeededError:
+                return
 
-    async def note_tags(self, tags: Sequence[str]) -> None:
+    def ask_again(self) -> None:
+        """Let tags be asked about again before they move: others may have moved them since."""
+        self._tags.ask_again()
+
+    async def note_tags(self, roots: Mapping[str, Digest]) -> None:
         """Ask and note what tags point to, so that they can be returned there.
 
-        :raises AccessDeniedError: ecr:BatchGetImage is not granted.
+        :param roots: what each tag is to point to.
+        :raises RegistryError: the registry does not answer, or ecr:BatchGetImage is not granted.
         """
-        for i in range(0, len(tags), _TAGS_AT_ONCE):
-            batch = tags[i : i + _TAGS_AT_ONCE]
-            ask = partial(self._transport.tagged, self._repository.name, batch)
-            found = await self._call("BatchGetImage", ask)
-            noted = await self._journal.note_previous(
-                self._repository, {tag: found.get(tag) for tag in batch}
-            )
-            for tag, digest in noted.items():
-                self._previous[tag] = None if digest is None else Digest(digest)
+        await self._tags.note(roots)
 
-    async def return_tag(self, tag: str) -> bool:
-        """Let a tag point again to what it pointed to before.
+    async def look_at_tags(self, tags: Sequence[str]) -> None:
+        """Ask what tags point to after some have moved and one could not.
 
-        :return: False if it did not exist: a tag cannot be taken away with the calls of a push.
+        :raises RegistryError: the registry does not answer.
         """
-        before = self._previous.get(tag)
-        if before is None:
-            return False
-        get = partial(self._transport.get_manifest, self._repository.name, before)
-        old = await self._call("BatchGetImage", get)
-        put = partial(
-            self._transport.put_manifest,
-            self._repository.name,
-            old.raw,
-            old.media_type,
-            old.digest,
-            tag,
-        )
-        # Already existing means that it points there.
-        with contextlib.suppress(ManifestExistsError):
-            await self._call("PutImage", put)
-        self._manifests.forget_where(lambda key: key[1] == tag)
-        await self._journal.note_manifest(self._repository, before, tag)
-        return True
+        await self._tags.look(tags)
+
+    async def return_tags(self, image: PlannedImage, tally: Tally) -> None:
+        """Let an image's tags point again to what they pointed to before, those that have moved."""
+        for tag in image.tags:
+            known = tally.tags.get(tag)
+            status = await self._tags.give_back(tag, image.root, known.status if known else None)
+            self._manifests.forget((image.root, tag))
+            tally.tags[tag] = self._tags.so(tag, status)
 
     async def ask(self) -> None:
         """Ask which blobs the repository has, for all of its images together.
@@ -139,38 +136,91 @@ class RepositoryPush:
         """Whether the repository has each of an image's blobs."""
         return await self.blobs.there(self._plan.blobs_of(image))
 
-    async def _commit_once(self, digest: Digest, tag: str | None, tally: Tally) -> None:
-        """Commit a manifest unless this run, or an earlier one of the job, has done so."""
-        # A blob that was missing belies what the journal has of the manifests that name it.
-        known = not tally.brought_blobs
-        if known and await self._journal.is_committed(self._repository, digest, tag):
-            self._references(self._plan.manifests[digest])
-            if tag is not None:
-                tally.tags[tag] = self._tag_result(tag, TagStatus.MOVED_EARLIER)
-            return
-        existed = await self._ensure_manifest(self._plan.manifests[digest], tag, tally)
-        if tag is not None:
-            status = TagStatus.UNCHANGED if existed else TagStatus.MOVED
-            tally.tags[tag] = self._tag_result(tag, status)
+    async def _is_there(self, image: PlannedImage, tally: Tally) -> bool:
+        """Whether all of an image's tags point to it, so that there is nothing to do.
 
-    def _tag_result(self, tag: str, status: TagStatus) -> TagResult:
-        return TagResult(tag, status, self._previous.get(tag))
+        A registry that holds a manifest holds what it names, but for foreign layers.
+        """
+        if not image.tags or self._context.options.include_foreign:
+            return False
+        if not await self._tags.all_point_to(image.tags, image.root):
+            return False
+        await self.blobs.note_existing(self._plan.blobs_of(image), tally)
+        for digest in image.manifests:
+            self._by_digest.add(digest)
+            self._references(self._plan.manifests[digest])
+        for tag in image.tags:
+            await self._note_tag(image.root, tag, tally, existed=True)
+        return True
+
+    async def _commit_untagged(self, image: PlannedImage, digest: Digest, tally: Tally) -> None:
+        """Commit one of an image's manifests by digest, unless an earlier run of the job has.
+
+        A manifest may have been removed since. Where it is needed by another one, or gets a tag,
+        the registry finds out when that is committed; otherwise it is committed again to find out.
+        """
+        # A blob that was missing belies what the journal has of the manifests that name it.
+        believed = (digest != image.root or bool(image.tags)) and not tally.brought_blobs
+        if believed and await self._journal.is_committed(self._repository, digest, None):
+            self._references(self._plan.manifests[digest])
+        else:
+            await self._ensure_manifest(self._plan.manifests[digest], None, tally)
+
+    async def _commit_tag(
+        self, root: Digest, tag: str, tally: Tally, stopped: Callable[[], bool]
+    ) -> None:
+        """Let a tag point to an image, unless it is proven that it does.
+
+        :raises NotNeededError: it was stopped before it asked for that.
+        """
+        if stopped():
+            raise NotNeededError
+        # A journal is not asked for this: others may have moved the tag since.
+        there = not tally.brought_blobs and await self._tags.all_point_to([tag], root)
+        if there:
+            self._references(self._plan.manifests[root])
+        else:
+            try:
+                there = await self._ensure_manifest(self._plan.manifests[root], tag, tally, stopped)
+            except (AsyncpushError, NotNeededError):
+                if (root, tag) in self._acted:
+                    tally.tags[tag] = self._tags.lost(tag, root)
+                raise
+            self._tags.moved(tag, root)
+        await self._note_tag(root, tag, tally, existed=there)
+
+    async def _note_tag(self, root: Digest, tag: str, tally: Tally, *, existed: bool) -> None:
+        earlier = existed and await self._journal.is_committed(self._repository, root, tag)
+        tally.tags[tag] = self._tags.result(tag, root, existed=existed, earlier=earlier)
 
     async def _ensure_manifest(
-        self, manifest: PlannedManifest, tag: str | None, tally: Tally
+        self,
+        manifest: PlannedManifest,
+        tag: str | None,
+        tally: Tally,
+        stopped: Callable[[], bool] = _never,
     ) -> bool:
-        """Commit a manifest once; whether it was there before."""
+        """Commit a manifest once; whether it was there before.
+
+        :raises NotNeededError: it was stopped before it was sent.
+        """
         if tag is None and manifest.digest in self._by_digest:
             return True
         existed, _ = await self._manifests.do(
-            (manifest.digest, tag), partial(self._commit, manifest, tag, tally)
+            (manifest.digest, tag), partial(self._commit, manifest, tag, tally, stopped)
         )
         return existed
 
-    async def _commit(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
+    async def _commit(
+        self,
+        manifest: PlannedManifest,
+        tag: str | None,
+        tally: Tally,
+        stopped: Callable[[], bool],
+    ) -> bool:
         begin = time.monotonic()
         try:
-            existed = await self._put_or_mend(manifest, tag, tally)
+            existed = await self._put_or_mend(manifest, tag, tally, stopped)
         except AsyncpushError as exc:
             file = getattr(manifest.source, "path", None)
             raise exc.at(digest=manifest.digest, tag=tag, file=file) from exc.__cause__
@@ -186,13 +236,19 @@ class RepositoryPush:
         if self.blobs.mounts is not None:
             self.blobs.mounts.committed(self._repository, manifest.blobs)
 
-    async def _put_or_mend(self, manifest: PlannedManifest, tag: str | None, tally: Tally) -> bool:
+    async def _put_or_mend(
+        self,
+        manifest: PlannedManifest,
+        tag: str | None,
+        tally: Tally,
+        stopped: Callable[[], bool],
+    ) -> bool:
         """Commit a manifest; what the registry has lost meanwhile is sent once more.
 
         :return: whether it was there before.
         """
         try:
-            return await self._put(manifest, tag)
+            return await self._put(manifest, tag, stopped)
         except BlobsNotFoundError:
             self.blobs.mend(manifest.blobs)
             await self.blobs.ensure(manifest.blobs, tally)
@@ -201,38 +257,51 @@ class RepositoryPush:
                 self._by_digest.discard(digest)
                 self._manifests.forget((digest, None))
                 await self._ensure_manifest(self._plan.manifests[digest], None, tally)
-        return await self._put(manifest, tag)
+        return await self._put(manifest, tag, stopped)
 
-    async def _put(self, manifest: PlannedManifest, tag: str | None) -> bool:
-        async with self._context.limits.memory.hold(manifest.size * _MANIFEST_COPIES):
-            raw = await read_manifest(manifest.source, manifest.digest)
-            put = partial(
-                self._transport.put_manifest,
-                self._repository.name,
-                raw,
-                manifest.media_type,
-                manifest.digest,
-                tag,
-            )
-            try:
-                await self._call("PutImage", put)
-            except ManifestExistsError:
-                return True
-            except RefusedError as exc:
-                if manifest.is_artifact:
-                    raise
-                raise RegistryError(exc.message, **exc.where) from exc
-            return False
+    async def _put(
+        self, manifest: PlannedManifest, tag: str | None, stopped: Callable[[], bool]
+    ) -> bool:
+        """Send a manifest; whether it was there before any try of this run could have acted."""
+        key = (manifest.digest, tag)
+
+        async def put() -> None:
+            # Inside of the retry, as parts do: a wait between two tries holds no memory.
+            async with self._context.limits.memory.hold(manifest.size * MANIFEST_COPIES):
+                raw = await read_manifest(manifest.source, manifest.digest)
+                if stopped():
+                    raise NotNeededError
+                with noting_doubt(self._acted, key):
+                    await self._transport.put_manifest(
+                        self._repository.name, raw, manifest.media_type, manifest.digest, tag
+                    )
+
+        try:
+            await self._call("PutImage", put)
+        except ManifestExistsError:
+            return key not in self._acted
+        except RefusedError as exc:
+            if manifest.is_artifact:
+                raise
+            raise RegistryError(exc.message, **exc.where) from exc
+        self._acted.add(key)
+        return False
 
     async def _ask(self, digests: Sequence[Digest]) -> set[Digest]:
         name, where = "BatchCheckLayerAvailability", str(self._repository)
-        ask = partial(self._transport.available, self._repository.name, digests)
-        if self._may_create or self._context.options.create is None:
-            return await self._call(name, ask)
+        ask = partial(self._transport.sizes, self._repository.name, digests)
         try:
-            return await self._context.call(name, where, ask)
+            if self._may_create or self._context.options.create is None:
+                found = await self._call(name, ask)
+            else:
+                found = await self._context.call(name, where, ask)
         except RepositoryNotFoundError:
+            if self._may_create or self._context.options.create is None:
+                raise
             return set()
+        # A blob of another size was cut short by the registry: it counts as missing.
+        blobs = self._plan.blobs
+        return {digest for digest, size in found.items() if size in (None, blobs[digest].size)}
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         where = str(self._repository)

@@ -38,6 +38,8 @@ class TagStatus(StrEnum):
     """It had been moved, and points again to what it pointed to before."""
     NOT_MOVED = "not-moved"
     """It was left as it was."""
+    UNKNOWN = "unknown"
+    """The answer to the call that moves it was lost: it may point to the image."""
 
 
 @dataclass(frozen=True, slots=True)

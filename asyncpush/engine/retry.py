@@ -12,12 +12,16 @@ import anyio
 
 from asyncpush.engine.events import CallEnded, CallRetried, EventSink
 from asyncpush.engine.pace import Pace
-from asyncpush.errors import AsyncpushError, ThrottledError, TransientError
+from asyncpush.errors import AsyncpushError, ThrottledError, TransientError, UploadBrokenError
 
 T = TypeVar("T")
 
 # The longest that a registry may ask for: beyond it, it is tried all the same.
 _MOST_PATIENCE = 300.0
+
+
+class NotNeededError(Exception):
+    """Raised by a call that is not needed any more when its turn has come: nothing was asked."""
 
 
 class Retrier:
@@ -27,7 +31,8 @@ class Retrier:
     clients best ("Exponential Backoff And Jitter", AWS Architecture Blog). A registry that says
     when it wants to be asked again (Retry-After) is not asked sooner.
 
-    :param attempts: how often a call may fail in all; being throttled does not count.
+    :param attempts: how often a call may fail in all; being throttled counts only while no call of
+        its kind goes through.
     :param base: seconds; the bound of the first wait.
     :param cap: seconds; no bound grows beyond it.
     :param emit: told of every try and every retry.
@@ -58,14 +63,16 @@ class Retrier:
     ) -> T:
         """Make a call until it succeeds, fails for good, or was tried often enough.
 
-        Being throttled is no failure while other calls of the same kind go through: it costs time,
-        and lowers the pace for all of them.
+        Being throttled is no failure while calls of the same kind go through: it costs time, and
+        lowers the pace for all of them. It is one after ``attempts`` tries if such calls have been
+        answered by nothing but throttling for two minutes.
 
         :param name: the API's name of the call.
         :param repository: what it is about, for the events.
         :param pace: how fast such calls may be made; told what came of this one.
         :param attempts: how often it may fail, if less often than other calls.
         :raises TransientError: the last failure, which says how often it was tried.
+        :raises NotNeededError: the call itself raised it; it was not made, and is not counted.
         """
         attempts = min(self._attempts, attempts or self._attempts)
         failures = throttles = 0
@@ -76,14 +83,22 @@ class Retrier:
             try:
                 result = await call()
             except ThrottledError as exc:
-                pace.throttled()
+                pace.throttled(min(exc.retry_after or 0.0, _MOST_PATIENCE))
                 ended(exc.kind)
                 throttles += 1
-                attempt, last, error = throttles, not pace.progresses, exc
+                last = throttles >= attempts and not pace.progresses
+                attempt, error = throttles, exc
             except TransientError as exc:
                 ended(exc.kind)
                 failures += 1
                 attempt, last, error = failures, failures >= attempts, exc
+            except NotNeededError:
+                pace.unneeded()
+                raise
+            except UploadBrokenError as exc:
+                # As lost as a transient failure; what makes the next try is the upload itself.
+                ended(exc.kind)
+                raise
             except AsyncpushError as exc:
                 pace.succeeded()
                 ended(exc.kind)
@@ -94,14 +109,23 @@ class Retrier:
                 return result
             if last:
                 raise error.at(attempts=str(failures + throttles))
-            bound = min(self._cap, self._base * 2 ** min(attempt - 1, 32))
-            delay = self._rng.uniform(0, bound)
-            if error.retry_after is not None:
-                # What it asks for, and spread behind that: it asks the same of everyone.
-                delay += min(error.retry_after, _MOST_PATIENCE)
-            throttled = isinstance(error, ThrottledError)
-            self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
-            await anyio.sleep(delay)
+            await self.back_off(name, repository, error, attempt)
+
+    async def back_off(
+        self, name: str, repository: str, error: TransientError | UploadBrokenError, attempt: int
+    ) -> None:
+        """Wait before the next try of what failed.
+
+        :param attempt: how often it has failed so far.
+        """
+        bound = min(self._cap, self._base * 2 ** min(attempt - 1, 32))
+        delay = self._rng.uniform(0, bound)
+        if error.retry_after is not None:
+            # What it asks for, and spread behind that: it asks the same of everyone.
+            delay += min(error.retry_after, _MOST_PATIENCE)
+        throttled = isinstance(error, ThrottledError)
+        self._emit(CallRetried(name, repository, str(error), attempt, delay, throttled))
+        await anyio.sleep(delay)
 
     def _ended(
         self, name: str, repository: str, pace: Pace, waited: float, begin: float, outcome: str

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeVar
 
 from asyncpush.engine.context import Context
 from asyncpush.engine.events import LayerStarted, PartSent, UploadResumed
 from asyncpush.engine.journal import NoJournal
+from asyncpush.engine.reading.reader import RemoteReader, open_remote
 from asyncpush.errors import (
     BlobExistsError,
     LimitError,
     PartOutOfOrderError,
     RegistryError,
+    TransientError,
+    UploadBrokenError,
     UploadNotFoundError,
 )
+from asyncpush.oci.remote import RemoteBlob
 from asyncpush.plan.graph import PlannedBlob
 from asyncpush.plan.limits import ECR, MIB
 from asyncpush.plan.reference import Repository
@@ -63,7 +68,7 @@ class BlobUpload:
         :raises ContentError: the blob cannot be read.
         """
         asked = time.monotonic()
-        async with self._context.limits.layers, open_blob(self._blob.source) as reader:
+        async with self._context.limits.layers, self._open() as reader:
             waited = time.monotonic() - asked
             self._context.emit(
                 LayerStarted(str(self._repository), self._blob.digest, self._blob.size, waited)
@@ -79,16 +84,39 @@ class BlobUpload:
                     await self._complete(session)
                 except BlobExistsError:
                     break
-                except UploadNotFoundError:
-                    # The session expired, or it was completed and the answer was lost.
+                except UploadNotFoundError as exc:
+                    # The session expired, or it was completed and the answer was lost, or it broke
+                    # off where it cannot be resumed: then the blob starts over.
                     if await self._is_there():
                         break
-                    if begun >= _MAX_SESSIONS:
-                        raise
+                    await self._give_up_or_wait(exc, begun)
                     session = None
                 else:
                     break
         await self._journal.end_upload(self._repository, self._blob.digest)
+
+    def _open(self) -> AbstractAsyncContextManager[BlobReader]:
+        source = self._blob.source
+        if isinstance(source, RemoteBlob):
+            return open_remote(self._context.reads, source, self._repository.registry.host)
+        return open_blob(source)
+
+    async def _give_up_or_wait(self, error: UploadNotFoundError, begun: int) -> None:
+        """Decide whether a blob whose session is lost gets a new one.
+
+        :param begun: sessions that this run has opened for it.
+        :raises UploadNotFoundError: enough of them were lost.
+        """
+        if not isinstance(error, UploadBrokenError):
+            if begun >= _MAX_SESSIONS:
+                raise error
+            return
+        # Each session was one try of the whole blob, so it counts and waits as a try of a call.
+        if begun >= self._context.options.attempts:
+            raise error.at(attempts=str(begun))
+        await self._context.retrier.back_off(
+            "UploadLayerPart", str(self._repository), error, max(begun, 1)
+        )
 
     async def _take_up(self) -> tuple[UploadSession | None, int]:
         """The session that an earlier run left open, and the next byte that it wants.
@@ -125,15 +153,15 @@ class BlobUpload:
 
         :return: the session, under the name that it has in the end.
         """
-        part_size = self._context.options.part_size or session.part_size
+        part_size = session.part_size
+        if not session.whole:
+            part_size = self._context.options.part_size or part_size
         self._check_parts(part_size)
         corrections = 0
         while offset < self._blob.size:
             length = min(part_size, self._blob.size - offset)
             try:
-                receipt = await self._call(
-                    "UploadLayerPart", partial(self._send, session, reader, offset, length)
-                )
+                receipt = await self._deliver(session, reader, offset, length)
                 last, session = receipt.last, receipt.session
             except PartOutOfOrderError as exc:
                 if exc.last_valid_byte is None:
@@ -169,6 +197,27 @@ class BlobUpload:
             await self._journal.note_upload(self._repository, self._blob.digest, session, offset)
         return session
 
+    async def _deliver(
+        self, session: UploadSession, reader: BlobReader, offset: int, length: int
+    ) -> PartReceipt:
+        """Send a part, with retries."""
+        if isinstance(reader, RemoteReader):
+            if self._transport.reads_twice(session):
+                # It stays in memory between two tries, so that the source is not read again.
+                async with reader.part(offset, length) as part:
+                    return await self._call(
+                        "UploadLayerPart", partial(self._send, session, part, offset, length)
+                    )
+            chunk = _Chunk(
+                partial(self._send, session, reader, offset, length),
+                partial(self._transport.last_received, self._name, session),
+                offset,
+            )
+            return await self._call("UploadLayerPart", chunk.send)
+        return await self._call(
+            "UploadLayerPart", partial(self._send, session, reader, offset, length)
+        )
+
     async def _send(
         self, session: UploadSession, reader: BlobReader, offset: int, length: int
     ) -> PartReceipt:
@@ -194,8 +243,9 @@ class BlobUpload:
 
     async def _is_there(self) -> bool:
         digest = self._blob.digest
-        ask = partial(self._transport.available, self._name, [digest])
-        return digest in await self._call("BatchCheckLayerAvailability", ask)
+        ask = partial(self._transport.sizes, self._name, [digest])
+        found = await self._call("BatchCheckLayerAvailability", ask)
+        return digest in found and found[digest] in (None, self._blob.size)
 
     async def _call(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await self._context.call(name, str(self._repository), call)
@@ -208,3 +258,46 @@ class BlobUpload:
                 f" at most {ECR.layer_parts:,}",
                 advice="choose larger parts with --part-size, or split the layer",
             )
+
+
+class _Chunk:
+    """One chunk that comes from elsewhere, on its way into a session.
+
+    :param send: sends it from its first byte on.
+    :param ask: gives the offset of the last byte that the registry holds of the session.
+    :param offset: of its first byte.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[PartReceipt]],
+        ask: Callable[[], Awaitable[int]],
+        offset: int,
+    ) -> None:
+        self._send = send
+        self._ask = ask
+        self._offset = offset
+        self._tried = False
+
+    async def send(self) -> PartReceipt:
+        """Send it; before it is sent again, ask what has arrived.
+
+        So the source is read again from the byte where the chunk broke off, and not from the
+        chunk's first byte until the registry refuses that.
+
+        :raises PartOutOfOrderError: the registry has some of it.
+        """
+        if self._tried:
+            last = await self._arrived()
+            if last >= self._offset:
+                raise PartOutOfOrderError("the chunk broke off", last_valid_byte=last)
+        self._tried = True
+        return await self._send()
+
+    async def _arrived(self) -> int:
+        try:
+            return await self._ask()
+        except (TransientError, UploadNotFoundError):
+            raise
+        except RegistryError:
+            return -1  # A registry that cannot say refuses what does not follow.

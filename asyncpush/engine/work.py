@@ -80,7 +80,7 @@ class Once(Generic[K, T]):
             if key in self._done:
                 return self._done[key], False
             if key in self._failed:
-                raise self._failed[key].with_traceback(None)
+                raise self._failed[key].again()
             running = self._running.get(key)
             if running is None:
                 return await self._work(key, work), True
@@ -93,7 +93,8 @@ class Once(Generic[K, T]):
         except AsyncpushError as exc:
             self._failures[key] = self._failures.get(key, 0) + 1
             if not isinstance(exc, TransientError) or self._failures[key] >= self._tries:
-                self._failed[key] = exc
+                # Whoever gets it adds places to it, so that each needs an error of its own.
+                self._failed[key] = exc.again()
             raise
         else:
             self._done[key] = result

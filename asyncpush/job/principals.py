@@ -41,9 +41,12 @@ class JobPrincipals:
     aliases: list[str]
 
 
-def principals_of(job: Job) -> JobPrincipals:
-    """Read where each of a job's images goes; manifests and blobs are not looked at."""
-    repositories, problems = _repositories(job)
+def principals_of(job: Job, sources: Sources | None = None) -> JobPrincipals:
+    """Read where each of a job's images goes; manifests and blobs are not looked at.
+
+    :param sources: opens what the images come from; None opens what is on this machine.
+    """
+    repositories, problems = _repositories(job, sources or Sources())
     found: dict[str, Principal] = {}
     elsewhere, aliases = [], set()
     for repository in repositories:
@@ -64,10 +67,12 @@ def principals_of(job: Job) -> JobPrincipals:
     return JobPrincipals(ordered, problems, elsewhere, sorted(aliases))
 
 
-def _repositories(job: Job) -> tuple[list[Repository], list[tuple[str, AsyncpushError]]]:
+def _repositories(
+    job: Job, sources: Sources
+) -> tuple[list[Repository], list[tuple[str, AsyncpushError]]]:
     repositories: dict[Repository, None] = {}
     problems: list[tuple[str, AsyncpushError]] = []
-    sources = Sources()
+    sources.open_ahead([item.opens for item in job.items()])
     for item in job.items():
         try:
             for entry in item.resolve(sources):

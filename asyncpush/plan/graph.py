@@ -154,6 +154,9 @@ class Plan:
     """The graph per repository."""
 
     repositories: dict[Repository, RepositoryPlan] = field(default_factory=dict)
+    unchanged: list[PlannedImage] = field(default_factory=list)
+    """Images that their repositories have already, all of their tags included; of these nothing was
+    read but the digest."""
 
     def images(self) -> Iterator[PlannedImage]:
         """All images of all repositories."""
@@ -185,6 +188,7 @@ class Planner:
         self._limits = limits
         self._blobs: dict[Digest, PlannedBlob] = {}
         self._manifests: dict[Digest, PlannedManifest] = {}
+        self._left: dict[Repository, dict[str, Digest]] = {}
 
     def add(
         self,
@@ -202,14 +206,7 @@ class Planner:
         graph = self.plan.repositories.get(repository)
         if graph is None:
             graph = RepositoryPlan(repository)
-        for tag in tags:
-            other = graph.tags.get(tag)
-            if other is not None and other != entry.digest:
-                raise UsageError(
-                    f"two images want the tag {tag}: {other} and {entry.digest}",
-                    advice="push one of them, or give them different tags",
-                    repository=str(repository),
-                )
+        self._check_tags(repository, tags, entry.digest)
         walk = _Walk(layout, self, self._limits, self._part_size, self._include_foreign)
         walk.visit(entry, ())
         self._blobs.update(walk.blobs)
@@ -230,6 +227,28 @@ class Planner:
         graph.images.append(image)
         self.plan.repositories[repository] = graph
         return image
+
+    def leave(self, image: PlannedImage) -> None:
+        """Note an image that its repository has already, so that nothing of it need be read.
+
+        :raises UsageError: another image of the plan gets one of the tags.
+        """
+        self._check_tags(image.repository, image.tags, image.root)
+        tags = self._left.setdefault(image.repository, {})
+        tags.update(dict.fromkeys(image.tags, image.root))
+        self.plan.unchanged.append(image)
+
+    def _check_tags(self, repository: Repository, tags: tuple[str, ...], digest: Digest) -> None:
+        graph = self.plan.repositories.get(repository)
+        for known in (graph.tags if graph else {}, self._left.get(repository, {})):
+            for tag in tags:
+                other = known.get(tag)
+                if other is not None and other != digest:
+                    raise UsageError(
+                        f"two images want the tag {tag}: {other} and {digest}",
+                        advice="push one of them, or give them different tags",
+                        repository=str(repository),
+                    )
 
     def blob(self, digest: Digest) -> PlannedBlob | None:
         """A blob that some image of the plan has."""
@@ -347,9 +366,9 @@ class _Walk:
         ]
         if missing:
             raise BlobMissingError(
-                f"the layout lacks {len(missing)} of the index's {len(index.manifests)} images:"
+                f"the source lacks {len(missing)} of the index's {len(index.manifests)} images:"
                 f" {', '.join(missing)}",
-                advice="copy all platforms into the layout, or push one with --platform",
+                advice="copy all platforms there, or push one with --platform",
             )
 
     def _add_blob(self, descriptor: Descriptor) -> None:

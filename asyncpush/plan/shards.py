@@ -45,6 +45,8 @@ def cut(plan: Plan, count: int) -> list[Shard]:
         lightest = min(range(count), key=lambda i: (loads[i], i))
         loads[lightest] += _weight(repository)
         shards[lightest].repositories[repository.repository] = repository
+    # They cost nothing, and one machine's report is enough for them.
+    shards[0].unchanged = plan.unchanged
     sharing = Counter(
         registry for shard in shards for registry in {r.registry for r in shard.repositories}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -10,17 +10,28 @@ from typing import Literal, Protocol
 from asyncpush.oci.digest import Digest
 from asyncpush.registries.content import BlobReader
 
+Warn = Callable[[str], None]
+"""Told of something that the user should know and that stops nothing."""
+WHOLE = 2**62
+"""The part size of an upload session that takes the whole blob in one part."""
+
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
     """An upload that a registry has opened.
 
     :param id: the registry's name for it, which may change with every part.
-    :param part_size: bytes that the registry expects in each part but the last.
+    :param part_size: bytes that the registry expects in each part but the last; :data:`WHOLE` where
+        it takes one part, which starts over in a new session when it breaks off.
     """
 
     id: str
     part_size: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the registry takes the blob in one part, of whatever size."""
+        return self.part_size >= WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +150,13 @@ class Transport(Protocol):
         """
         ...
 
+    def reads_twice(self, session: UploadSession) -> bool:
+        """Whether a part of this session is read twice, to hash it and to send it.
+
+        Such a part is given in memory or in a file and never as a stream.
+        """
+        ...
+
     async def upload_part(
         self,
         repository: str,
@@ -150,10 +168,13 @@ class Transport(Protocol):
     ) -> PartReceipt:
         """Send ``length`` bytes of a blob from ``offset`` on; parts of a session go in order.
 
+        Fewer bytes may be sent; the receipt has the last one.
+
         :param final: the blob's digest if this part ends it, for transports that can complete an
             upload with its last part.
         :raises PartOutOfOrderError: the registry expects another offset.
         :raises UploadNotFoundError: the session is gone.
+        :raises UploadBrokenError: the part broke off, and the registry cannot resume it.
         """
         ...
 
@@ -163,7 +184,7 @@ class Transport(Protocol):
         """Close a session; the registry proves the digest.
 
         :raises BlobExistsError: the repository has the blob by now.
-        :raises BlobRejectedError: what arrived has another digest.
+        :raises BlobRejectedError: what arrived has another digest, or another size was stored.
         """
         ...
 

@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 
 ImageStates = Literal["pushed", "exists", "refused", "staged", "failed"]
 BlobStates = Literal["sent", "mounted", "existed", "failed", "unfinished"]
-TagStates = Literal["moved", "moved-earlier", "unchanged", "returned", "not-moved"]
+TagStates = Literal["moved", "moved-earlier", "unchanged", "returned", "not-moved", "unknown"]
 
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]

@@ -60,7 +60,7 @@ class Opener:
         await self.open_ahead([(source, choose)])
         found = self._opened[source, choose]
         if isinstance(found, AsyncpushError):
-            raise found.with_traceback(None)
+            raise found.again()
         return found
 
     async def prefetch(
@@ -88,7 +88,7 @@ class Opener:
         place = f"docker://{registry.host}"
         async for page in names_of(
             lambda following: source.call(
-                "ListRepositories", place, partial(source.reading.catalog, following)
+                "ListRepositories", registry.host, partial(source.reading.catalog, following)
             ),
             "repositories",
             place,
@@ -117,7 +117,7 @@ class Opener:
         try:
             async for page in names_of(
                 lambda following: registry.call(
-                    "ListTags", place, partial(reading.tags, name, following)
+                    "ListTags", str(reference.repository), partial(reading.tags, name, following)
                 ),
                 "tags",
                 place,

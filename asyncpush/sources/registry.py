@@ -99,7 +99,7 @@ class RegistryOrigin:
                     self.source.reading.blob(self.place.name, digest, size, offset)
                 )
 
-            yield await self.source.call("GetBlob", self.name, begin)
+            yield await self.source.call("GetBlob", str(self.place), begin)
 
 
 class RegistryContent:
@@ -191,7 +191,7 @@ class RegistryContent:
         if descriptor.digest not in self._manifests and descriptor.digest not in self._failed:
             on_loop(partial(self._fetch, descriptor))
         if descriptor.digest in self._failed:
-            raise self._failed[descriptor.digest].with_traceback(None)
+            raise self._failed[descriptor.digest].again()
         return BlobData(self._manifests[descriptor.digest])
 
     def holds(self, digest: Digest) -> bool:
@@ -210,7 +210,7 @@ class RegistryContent:
         place = self._at(reference)
         head = await self._source.call(
             "HeadManifest",
-            place,
+            str(self._place),
             partial(self._reading.head_manifest, self._place.name, reference),
         )
         if head is None:
@@ -232,7 +232,7 @@ class RegistryContent:
         try:
             return await self._source.call(
                 "GetManifest",
-                self._at(reference),
+                str(self._place),
                 partial(self._reading.get_manifest, self._place.name, reference),
             )
         except SourceNotFoundError:
@@ -245,7 +245,7 @@ class RegistryContent:
             refuse_schema_1(descriptor.media_type, self._at(digest))
             manifest = await self._source.call(
                 "GetManifest",
-                self._at(digest),
+                str(self._place),
                 partial(self._reading.get_manifest, self._place.name, digest),
             )
             if len(manifest.raw) != descriptor.size:
@@ -291,7 +291,7 @@ class RegistryContent:
     async def _is_there(self, digest: Digest) -> bool:
         head = await self._source.call(
             "HeadManifest",
-            self._at(digest),
+            str(self._place),
             partial(self._reading.head_manifest, self._place.name, digest),
         )
         return head is not None
@@ -306,7 +306,7 @@ class RegistryContent:
             )
         try:
             page = await self._source.call(
-                "ListTags", self._at(), partial(self._reading.tags, self._place.name)
+                "ListTags", str(self._place), partial(self._reading.tags, self._place.name)
             )
         except SourceNotFoundError as exc:
             return self.no_repository(exc)

@@ -355,10 +355,12 @@ class Tracker:
         return image.arrived + partly
 
     def _call(self, event: CallEnded) -> None:
-        calls = self._registry(event.repository).calls
-        if event.call not in calls:
-            calls[event.call] = CallState()
-        call = calls[event.call]
+        registry = self.registries.get(host_of(event.repository))
+        if registry is None:
+            return  # A source: nothing goes there.
+        if event.call not in registry.calls:
+            registry.calls[event.call] = CallState()
+        call = registry.calls[event.call]
         call.rate, call.quota = event.rate, event.quota
         call.throttles += event.outcome == "throttled"
 

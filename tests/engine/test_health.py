@@ -25,7 +25,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_short_troubles_stop_nothing(clock: Clock) -> None:
-    health = Health(clock())
+    health = Health()
+    health.check()
     clock.now += 119
     health.gave_up(TransientError("gone"))
     health.check()
@@ -34,7 +35,8 @@ def test_short_troubles_stop_nothing(clock: Clock) -> None:
 def test_after_two_minutes_without_an_answer_calls_fail_at_once_but_for_probes(
     clock: Clock,
 ) -> None:
-    health = Health(clock())
+    health = Health()
+    health.check()
     clock.now += 121
     health.gave_up(TransientError("gone"))
     health.check()
@@ -47,5 +49,17 @@ def test_after_two_minutes_without_an_answer_calls_fail_at_once_but_for_probes(
         health.check()
     # The probe was answered: everything goes on.
     health.answered()
+    health.check()
+    health.check()
+
+
+def test_one_call_that_fails_after_two_quiet_minutes_is_no_outage(clock: Clock) -> None:
+    health = Health()
+    health.check()
+    health.answered()
+    clock.now += 600
+    health.check()
+    clock.now += 20
+    health.gave_up(TransientError("gone"))
     health.check()
     health.check()

@@ -15,6 +15,7 @@ from asyncpush.engine.journal import (
     remove_journal,
 )
 from asyncpush.errors import JournalError
+from asyncpush.oci.digest import Digest
 from asyncpush.plan.items import PushItem
 from asyncpush.plan.reference import parse_reference
 from asyncpush.registries.base import UploadSession
@@ -62,6 +63,42 @@ async def test_tag_that_moved_on_is_no_longer_committed_where_it_was(path: Path)
         assert not await journal.is_committed(REPOSITORY, DIGEST, "v1")
         assert await journal.is_committed(REPOSITORY, DIGEST, None)
         assert await journal.is_committed(OTHER, DIGEST, "v1")
+
+
+OLD, NEW, THEIRS = (Digest("sha256:" + digit * 64) for digit in "123")
+
+
+async def test_what_a_tag_pointed_to_is_what_the_job_found_before_it_moved_it(path: Path) -> None:
+    roots = dict.fromkeys(("moved", "created", "kept"), NEW)
+    found = {"moved": OLD, "created": None, "kept": NEW}
+    async with open_journal(path, "job", "title") as journal:
+        assert await journal.note_previous(REPOSITORY, found, roots) == found
+    # Killed when all had moved.
+    async with open_journal(path, "job", "title") as journal:
+        everywhere = dict.fromkeys(found, NEW)
+        assert await journal.note_previous(REPOSITORY, everywhere, roots) == found
+
+
+async def test_what_others_have_made_of_a_tag_since_is_what_it_is_returned_to(path: Path) -> None:
+    roots = {"v1": NEW, "v2": NEW}
+    async with open_journal(path, "job", "title") as journal:
+        await journal.note_previous(REPOSITORY, {"v1": OLD, "v2": OLD}, roots)
+    async with open_journal(path, "job", "title") as journal:
+        found = {"v1": THEIRS, "v2": None}
+        assert await journal.note_previous(REPOSITORY, found, roots) == found
+        assert await journal.note_previous(REPOSITORY, roots, roots) == found
+
+
+async def test_a_tag_that_was_returned_is_forgotten(path: Path) -> None:
+    async with open_journal(path, "job", "title") as journal:
+        await journal.note_previous(REPOSITORY, {"v1": OLD}, {"v1": NEW})
+        await journal.note_manifest(REPOSITORY, NEW, "v1")
+        await journal.note_manifest(REPOSITORY, NEW, None)
+        await journal.forget_tag(REPOSITORY, "v1")
+        assert not await journal.is_committed(REPOSITORY, NEW, "v1")
+        assert await journal.is_committed(REPOSITORY, NEW, None)
+        # Moved by hand meanwhile: that is what it is before the next run.
+        assert await journal.note_previous(REPOSITORY, {"v1": NEW}, {"v1": NEW}) == {"v1": NEW}
 
 
 async def test_two_runs_exclude_each_other(path: Path) -> None:

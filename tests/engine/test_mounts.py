@@ -54,9 +54,9 @@ class MountingRegistry(SimulatedRegistry):
     opened: int = 0
     sent: Counter[tuple[str, Digest]] = field(default_factory=Counter)
 
-    async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
+    async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
         await self._answer("BatchCheckLayerAvailability", repository)
-        return self.has[repository] & set(wanted)
+        return dict.fromkeys(d for d in wanted if d in self.has[repository])
 
     async def start_upload(self, repository: str) -> UploadSession:
         self.opened += 1

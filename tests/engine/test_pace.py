@@ -92,15 +92,34 @@ async def test_success_raises_the_rate_by_time_up_to_the_quota(clock: Clock) -> 
     assert pace.rate == 100
 
 
-async def test_progress_ends_when_nothing_goes_through_for_two_minutes(clock: Clock) -> None:
+async def test_progress_ends_when_calls_are_only_throttled_for_two_minutes(clock: Clock) -> None:
     pace = Pace(10)
     await pace.turn()
-    clock.now += 119
+    pace.succeeded()
+    # A large layer takes its time; nothing is throttled meanwhile.
+    clock.now += 1000
     assert pace.progresses
-    clock.now += 2
+    for _ in range(11):
+        pace.throttled()
+        assert pace.progresses
+        clock.now += 10
+    clock.now += 10
     assert not pace.progresses
     pace.succeeded()
     assert pace.progresses
+    pace.throttled()
+    assert pace.progresses
+
+
+@pytest.mark.parametrize(("retry_after", "gives_up"), [(0.0, False), (150.0, True)])
+async def test_throttles_that_are_far_apart_are_no_series_unless_the_registry_asked_for_it(
+    clock: Clock, retry_after: float, gives_up: bool
+) -> None:
+    pace = Pace(10)
+    pace.throttled(retry_after)
+    clock.now += 151
+    pace.throttled(retry_after)
+    assert pace.progresses != gives_up
 
 
 async def test_figures_tell_calls_throttles_and_the_rate_they_ran_at(clock: Clock) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import anyio
 import pytest
 
 from asyncpush.engine.events import CallEnded, CallRetried, Event
 from asyncpush.engine.pace import Pace
-from asyncpush.engine.retry import Retrier
+from asyncpush.engine.retry import NotNeededError, Retrier
 from asyncpush.errors import AccessDeniedError, ContentError, ThrottledError, TransientError
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +24,7 @@ class Calls:
         self.tries: list[CallEnded] = []
         self.slept: list[float] = []
         self.made = 0
+        self.advance: Callable[[float], None] = lambda seconds: None
         self.pace = Pace(quota=1e12)
         self._retrier = Retrier(attempts, base, cap, self._take, random.Random(7))
         monkeypatch.setattr(anyio, "sleep", self._sleep)
@@ -36,6 +38,7 @@ class Calls:
     async def _sleep(self, seconds: float) -> None:
         if seconds:  # a pace without a queue waits 0 seconds
             self.slept.append(seconds)
+            self.advance(seconds)
 
     async def run(self, failures: int, error: Exception | None = None) -> str:
         async def call() -> str:
@@ -133,11 +136,51 @@ async def test_being_throttled_is_no_failure_while_calls_go_through(
     assert calls.pace.rate < calls.pace.quota
 
 
-async def test_without_progress_being_throttled_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = Calls(monkeypatch, 2, 0.25, 20.0)
-    monkeypatch.setattr(Pace, "progresses", property(lambda pace: pace.throttles < 5))
-    with pytest.raises(ThrottledError, match=r"attempts 5"):
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock for the pace that goes on while somebody sleeps, and when it is told to."""
+    now = 1000.0
+
+    def advance(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    return advance
+
+
+async def test_one_throttle_after_two_quiet_minutes_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    calls = Calls(monkeypatch, 8, 0.25, 20.0)
+    assert await calls.run(0) == "done"
+    clock(122)
+    calls.made = 0
+    assert await calls.run(1, ThrottledError("slow down")) == "done"
+
+
+async def test_calls_that_are_only_throttled_end_after_two_minutes_and_all_their_tries(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    calls = Calls(monkeypatch, 3, 0.25, 20.0)
+    calls.advance = clock
+    with pytest.raises(ThrottledError, match="slow down"):
         await calls.run(99, ThrottledError("slow down"))
+    assert 100 < sum(calls.slept) < 141
+    # The registry is as it was, and still each call is tried more than once.
+    calls.made = 0
+    with pytest.raises(ThrottledError, match=r"attempts 3"):
+        await calls.run(99, ThrottledError("slow down"))
+    assert calls.made == 3
+
+
+async def test_a_call_that_is_not_needed_any_more_is_neither_tried_again_nor_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = Calls(monkeypatch, 3, 0.25, 20.0)
+    with pytest.raises(NotNeededError):
+        await calls.run(1, NotNeededError())
+    assert (calls.made, calls.pace.calls, calls.tries) == (1, 0, [])
 
 
 async def test_a_wait_can_be_cancelled() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpush.engine.work import ByteLimiter, Once, for_each
-from asyncpush.errors import AsyncpushError, ContentError, TransientError
+from asyncpush.errors import AsyncpushError, ContentError, PartOutOfOrderError, TransientError
 
 pytestmark = pytest.mark.anyio
 TICKS = st.integers(0, 4)
@@ -141,6 +141,23 @@ def test_once_per_key_whatever_happens_to_the_worker(script: list[str], tries: i
     own = {"ok": "did", "fatal": "content", "transient": "transient", "cancelled": "cancelled"}
     waiting = [last[expected[-1]]] * (len(script) - len(expected))
     assert Counter(outcomes) == Counter([own[word] for word in expected] + waiting)
+
+
+async def test_everyone_gets_an_error_with_places_of_its_own() -> None:
+    once: Once[str, int] = Once()
+
+    async def work() -> int:
+        raise PartOutOfOrderError("refused", last_valid_byte=7, advice="wait", call="Connect")
+
+    errors = []
+    for repository in ("one", "two", "three"):
+        with pytest.raises(PartOutOfOrderError) as caught:
+            await once.do("registry", work)
+        errors.append(caught.value.at(repository=repository))
+    assert [error.where for error in errors] == [
+        {"call": "Connect", "repository": name} for name in ("one", "two", "three")
+    ]
+    assert {(e.message, e.advice, e.last_valid_byte) for e in errors} == {("refused", "wait", 7)}
 
 
 async def test_keys_are_forgotten_and_failures_forgiven() -> None:

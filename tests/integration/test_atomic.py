@@ -131,11 +131,13 @@ async def test_a_tag_that_cannot_move_returns_those_that_did(
         def refuse(call: CallInfo) -> Fault | None:
             if does(call.action, "PutImage") and tag_of(call) == "v1":
                 mine = call.account == REGISTRIES[2].account and call.repository == names[0]
-                return Fault(code="KmsException", message="no key") if mine else None
+                # Late enough for others to have moved.
+                return Fault(code="KmsException", message="no key", delay=0.4) if mine else None
             return None
 
         faults.fault = refuse
-        report = await push(server, layouts, transport, atomic=True, rollback=True)
+        quotas = {"PutImage": 1000}
+        report = await push(server, layouts, transport, atomic=True, rollback=True, quotas=quotas)
         assert not report.ok
         after = await all_tags(server, names)
         # v2 is new in this release: a push cannot delete it, and says so.
@@ -146,6 +148,8 @@ async def test_a_tag_that_cannot_move_returns_those_that_did(
         assert {t.status for (_, tag), t in tags.items() if tag == "v0"} == {TagStatus.RETURNED}
         assert all(t.previous for (_, tag), t in tags.items() if tag == "v0")
         assert {t.status for (_, tag), t in tags.items() if tag == "v2"} == {TagStatus.MOVED}
+        refused = {t.status for (_, tag), t in tags.items() if tag == "v1"}
+        assert refused == {TagStatus.RETURNED, TagStatus.NOT_MOVED}
 
 
 async def test_without_rollback_what_moved_stays_and_the_next_run_completes_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from support import (
     serve,
 )
 
+from asyncpush import AwsOptions, Pusher, PushItem, PushOptions
+from asyncpush.localregistry import Key, LocalRegistry, LocalRegistryOptions
 from asyncpush.oci import mediatypes
 from asyncpush.oci.writer import LayoutWriter
 
@@ -237,3 +240,24 @@ def test_endpoint_that_nobody_listens_on(layout: Path) -> None:
     assert "http://127.0.0.1:1" in line
     assert "attempts 2" in line
     assert done.returncode == 1
+
+
+@pytest.mark.anyio
+async def test_ecrs_token_is_shared_and_renewed_when_it_is_refused(
+    tmp_path: Path, layout: Path
+) -> None:
+    ahead = [0.0]
+    options = LocalRegistryOptions(clock=lambda: time.time() + ahead[0], max_clock_skew=1e9)
+    keys = [Key(KEY_ID, SECRET, ACCOUNT)]
+    async with LocalRegistry(tmp_path / "store", keys, options).run() as server:
+        names = [f"token/app{i}" for i in range(8)]
+        for name in names:
+            await server.ensure_repository(ACCOUNT, REGION, name)
+        aws = AwsOptions(access_key_id=KEY_ID, secret_access_key=SECRET, endpoint_url=server.url)
+        async with Pusher(PushOptions(aws=aws, transport="distribution", images=20)) as pusher:
+            for tokens in (1, 2):
+                report = await pusher.push([PushItem(layout, f"{HOST}/{name}") for name in names])
+                assert report.ok, [str(image.error) for image in report.failed]
+                assert server.calls.counters.calls["GetAuthorizationToken"] == tokens
+                # The registry's clock goes on by more than a token's life, ours does not.
+                ahead[0] += 13 * 3600

@@ -7,20 +7,23 @@ import json
 import os
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import anyio
 import anyio.to_thread
 import pytest
 from aiohttp import web
+from proxy import proxy
 from support import HTPASSWD, asyncpush, docker_registry_at, environment, error_lines
 
+from asyncpush import Pusher, PushItem, PushOptions
 from asyncpush.oci import mediatypes
 from asyncpush.oci.digest import compute
 from asyncpush.oci.layout import Layout
+from asyncpush.oci.writer import LayoutWriter
 
 MIB = 1024 * 1024
 
@@ -166,8 +169,14 @@ def test_credentials_that_do_not_do_are_one_line_and_exit_code_3(
 
 
 @asynccontextmanager
-async def bearer_gate(upstream: str, lifetime: int) -> AsyncIterator[tuple[str, list[str]]]:
-    """A token service and a registry that wants its tokens, before a real registry."""
+async def bearer_gate(
+    upstream: str, lifetime: float, delay: float = 0
+) -> AsyncIterator[tuple[str, list[str]]]:
+    """A token service and a registry that wants its tokens, before a real registry.
+
+    :param lifetime: seconds that a token is good for.
+    :param delay: seconds that the token service takes.
+    """
     issued: dict[str, float] = {}
     scopes: list[str] = []
 
@@ -175,55 +184,26 @@ async def bearer_gate(upstream: str, lifetime: int) -> AsyncIterator[tuple[str, 
         if request.headers.get("Authorization") != "Basic " + base64.b64encode(b"u:p").decode():
             return web.json_response({}, status=401)
         scopes.extend(request.query.getall("scope", []))
+        await anyio.sleep(delay)
         name = f"token-{len(issued)}"
         issued[name] = time.monotonic() + lifetime
         return web.json_response({"token": name, "expires_in": lifetime})
 
-    async def pass_on(request: web.Request) -> web.StreamResponse:
+    async def meet(request: web.Request) -> web.Response | None:
+        if request.path == "/token":
+            return await token(request)
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if issued.get(given, 0) < time.monotonic():
-            challenge = f'Bearer realm="{url}/token",service="gate, \\"x\\""'
-            return web.json_response(
-                {"errors": [{"code": "UNAUTHORIZED", "message": "token, please"}]},
-                status=401,
-                headers={"WWW-Authenticate": challenge},
-            )
-        headers = {
-            k: v
-            for k, v in request.headers.items()
-            if k in ("Content-Type", "Content-Range", "Accept", "Content-Length")
-        }
-        async with session.request(
-            request.method,
-            f"http://{upstream}{request.raw_path}",
-            headers=headers,
-            data=request.content if request.can_read_body else None,
-            allow_redirects=False,
-        ) as answer:
-            body = await answer.read()
-            kept = {
-                k: v.replace(f"http://{upstream}", "")
-                for k, v in answer.headers.items()
-                if k not in ("Content-Length", "Transfer-Encoding", "Date")
-            }
-            if request.method == "HEAD":
-                kept["Content-Length"] = answer.headers.get("Content-Length", "0")
-            return web.Response(status=answer.status, body=body, headers=kept)
+        if issued.get(given, 0) >= time.monotonic():
+            return None
+        challenge = f'Bearer realm="http://{running.address}/token",service="gate, \\"x\\""'
+        return web.json_response(
+            {"errors": [{"code": "UNAUTHORIZED", "message": "token, please"}]},
+            status=401,
+            headers={"WWW-Authenticate": challenge},
+        )
 
-    app = web.Application(client_max_size=2**30)
-    app.router.add_get("/token", token)
-    app.router.add_route("*", "/v2/{rest:.*}", pass_on)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    address = "{}:{}".format(*runner.addresses[0][:2])
-    url = f"http://{address}"
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
-        try:
-            yield address, scopes
-        finally:
-            await runner.cleanup()
+    async with proxy(upstream, meet) as running:
+        yield running.address, scopes
 
 
 @pytest.mark.anyio
@@ -249,6 +229,41 @@ async def test_bearer_tokens_are_fetched_by_scope_and_renewed(
     if lifetime == 300:
         assert len(scopes) == 1
     tags_at(docker_registry, f"bearer/app{lifetime}", sample)
+
+
+@pytest.mark.anyio
+async def test_many_repositories_ask_one_helper_once_and_get_their_tokens_side_by_side(
+    docker_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = LayoutWriter(tmp_path / "layout")
+    writer.entry(writer.image([writer.blob(b"a layer", mediatypes.OCI_LAYER)]), "v1")
+    layout = writer.close()
+    asked = tmp_path / "asked"
+    helper = tmp_path / "bin" / "docker-credential-slow"
+    helper.parent.mkdir()
+    helper.write_text(
+        f'#!/bin/sh\nread server\necho "$server" >> {asked}\nsleep 0.1\n'
+        'echo \'{"ServerURL": "", "Username": "u", "Secret": "p"}\'\n'
+    )
+    helper.chmod(0o755)
+    config = docker_config(tmp_path / "docker", {"credsStore": "slow"})
+    monkeypatch.setenv("DOCKER_CONFIG", str(config))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
+    async with bearer_gate(docker_registry, 300, delay=0.2) as (address, scopes):
+        items = [PushItem(layout, f"docker://{address}/side/by-side{i}") for i in range(50)]
+        begin = time.monotonic()
+        async with Pusher(PushOptions(images=50)) as pusher:
+            report = await pusher.push(items)
+        seconds = time.monotonic() - begin
+    assert report.ok, [str(image.error) for image in report.failed]
+    # One after the other the tokens alone would take 10 s, and the helpers 5 s.
+    assert seconds < 8
+    assert asked.read_text().split() == [address]
+    # One for each repository, and one to mount into it from the first one.
+    pushing = Counter(scope for scope in scopes if scope.endswith(":pull,push"))
+    assert len(pushing) == 50
+    assert max(pushing.values()) <= 2
 
 
 def test_nobody_at_the_address_is_one_clear_error(sample: Path) -> None:

@@ -137,7 +137,11 @@ async def test_with_the_printed_policy_the_job_runs(tmp_path: Path, folder: Path
         assert report.ok
         assert report.count(ImageStatus.PUSHED) == 60
         assert await all_tags(server, names) == wanted_tags(layouts)
-        assert set(server.calls.counters.calls) == PUSH_ACTIONS
+        calls = server.calls.counters
+        assert set(calls.calls) == PUSH_ACTIONS | {"BatchGetImage"}
+        # A push can do without it: each registry denies it once, and is not asked again.
+        assert calls.errors == {("BatchGetImage", "AccessDeniedException"): 3}
+        assert calls.calls["BatchGetImage"] == 3
 
 
 @pytest.mark.parametrize("action", sorted(PUSH_ACTIONS))
@@ -168,7 +172,7 @@ async def test_creation_takes_its_actions_and_no_others(tmp_path: Path, folder: 
     async with serving(tmp_path / "store", [], keys=keys(policies)) as server:
         assert (await push(server, items, create=CREATE)).ok
         called = set(server.calls.counters.calls)
-        assert called == {*PUSH_ACTIONS, "CreateRepository"}
+        assert called == {*PUSH_ACTIONS, "BatchGetImage", "CreateRepository"}
     for action in ("CreateRepository", "TagResource"):
         lacking = without(policies, action)
         async with serving(tmp_path / action, [], keys=keys(lacking)) as server:

@@ -37,6 +37,19 @@ pytestmark = pytest.mark.anyio
 REPOSITORY = "team/app"
 
 
+class Given:
+    """The same login for every repository."""
+
+    def __init__(self, login: Login | None) -> None:
+        self._login = login
+
+    async def find(self, repository: str) -> Login | None:
+        return self._login
+
+    def forget(self, login: Login | None) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def blob(sample: Path) -> tuple[Digest, bytes]:
     """A layer of the sample image, somewhat large."""
@@ -154,9 +167,6 @@ async def test_another_host_gets_the_range_and_no_credentials(
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     config = f"auth: {{htpasswd: {{realm: here, path: '{tmp_path / 'htpasswd'}'}}}}\n"
 
-    async def find(_repository: str) -> Login:
-        return Login("user", "secret")
-
     async def stored(_request: web.Request, _gate: Gate) -> web.StreamResponse | None:
         return _ranged(206, f"bytes 9-{len(data) - 1}/{len(data)}", data[9:])
 
@@ -177,7 +187,7 @@ async def test_another_host_gets_the_range_and_no_credentials(
                     connections=2,
                     user_agent="test",
                     plain_http=True,
-                    find=find,
+                    logins=Given(Login("user", "secret")),
                     actions="pull",
                 ) as transport,
                 transport.reading.blob(REPOSITORY, digest, len(data), 9) as pieces,
@@ -203,9 +213,6 @@ async def test_only_pulling_is_asked_for() -> None:
             return web.json_response({"repositories": ["a", "b/c"]})
         return web.json_response({"tags": ["v1"]})
 
-    async def nobody(_repository: str) -> None:
-        return None
-
     async with (
         gate_before("", reply) as gate,
         open_transport(
@@ -213,7 +220,7 @@ async def test_only_pulling_is_asked_for() -> None:
             connections=2,
             user_agent="test",
             plain_http=True,
-            find=nobody,
+            logins=Given(None),
             actions="pull",
         ) as transport,
     ):

@@ -163,6 +163,8 @@ def test_every_command_takes_registries_as_sources(
     planned = asyncpush("plan", job, "--json", env=env)
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["bytes"] > 0
+    told = asyncpush("iam", "policy", "--job", job, env=env)
+    assert "127.0.0.1" in told.stdout + told.stderr, told.stderr
     checked = asyncpush("check", job, "--json", env=env)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     done = asyncpush("run", job, "--atomic", "--verify", env=env)

@@ -43,7 +43,7 @@ def test_images(text: str, host: str, repositories: str, reference: str | None) 
     [
         ("docker://ghcr.io/team/*:v1", "no tag and no digest"),
         (f"{ECR}/*@{DIGEST}", "no tag and no digest"),
-        ("docker://ghcr.io", "takes no repository|no host|no ECR"),
+        ("docker://ghcr.io", "names no repository|takes no repository|no host|no ECR"),
         ("docker://gh*.io/team", "no host"),
         ("team/*", "no ECR reference"),
         ("docker://user:secret@ghcr.io/*", "without name and password"),

@@ -58,7 +58,7 @@ async def received(body: BlobBody) -> bytes:
             tasks.start_soon(anyio.to_thread.run_sync, receive)
             with ours:
                 ours.setblocking(False)
-                await body._send_file_to(file, ours)
+                await body._send_file_to(body._blob, file, ours)
     return b"".join(pieces)
 
 
@@ -101,3 +101,21 @@ async def test_a_file_that_is_not_in_memory_is_known_to_wait(tmp_path: Path) -> 
                 pytest.skip("the file stays in memory")
         reader.read_into(memoryview(bytearray(PIECE)), 0)
         assert not reader.waits(0, PIECE)
+
+
+async def test_a_body_is_written_once(tmp_path: Path) -> None:
+    class Writer:
+        transport = None
+        written = b""
+
+        async def write(self, piece: bytes) -> None:
+            self.written += piece
+
+    (tmp_path / "blob").write_bytes(b"content")
+    async with open_blob(BlobRange(str(tmp_path / "blob"), 0, 7)) as reader:
+        body, writer = BlobBody(reader, 0, 7), Writer()
+        await body.write_with_length(writer, 7)  # type: ignore[arg-type]
+        # As aiohttp does when the connection of a PUT breaks.
+        with pytest.raises(ConnectionResetError):
+            await body.write_with_length(writer, 7)  # type: ignore[arg-type]
+        assert writer.written == b"content"

@@ -78,6 +78,15 @@ class Push:
         return found
 
 
+def test_what_sources_are_asked_makes_no_targets_of_them() -> None:
+    push = Push()
+    push.tell(CallEnded("HeadManifest", "source.example/app", "ok", 0, 0, 1.0, 1.0))
+    push.plan(one=(1, 1, 1))
+    push.tell(CallEnded("GetBlob", "source.example/app", "ok", 0, 0, 1.0, 1.0))
+
+    assert [registry.host for registry in push.tracker.registries.values()] == [ONE]
+
+
 def test_a_blob_that_images_share_counts_once() -> None:
     push = Push()
     push.plan(one=(2, 30, 2))

@@ -13,6 +13,7 @@ from yarl import URL
 from asyncpush.errors import RegistryError
 from asyncpush.registries.distribution.auth import Authorizer
 from asyncpush.registries.distribution.errors import lost
+from asyncpush.registries.distribution.ratelimit import RateLimit, rate_limit_of
 
 _MOST_REDIRECTS = 5
 # aiohttp's message of a connection that could not be made holds host and port, no secret.
@@ -52,6 +53,8 @@ class Asker:
         self.endpoint = endpoint
         self.authorizer = authorizer
         self._source = source
+        self.rate_limit: RateLimit | None = None
+        """What the registry last said of its rate limit; None where it says nothing."""
 
     @contextlib.asynccontextmanager
     async def ask(
@@ -82,6 +85,8 @@ class Asker:
                 async with self.session.request(
                     method, url, headers=sent, data=body() if body else None, allow_redirects=False
                 ) as answer:
+                    if own:
+                        self.rate_limit = rate_limit_of(answer.headers) or self.rate_limit
                     challenges = answer.headers.getall("WWW-Authenticate", [])
                     if answer.status == 401 and own and not tried:
                         tried = True

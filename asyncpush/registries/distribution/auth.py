@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import aiohttp
@@ -15,30 +16,38 @@ from asyncpush.errors import CredentialsError, ThrottledError, TransientError
 from asyncpush.registries.distribution.challenge import Challenge, parse_challenges
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.errors import retry_after
+from asyncpush.registries.distribution.logins import Logins
+from asyncpush.registries.flights import Flights
 
 # distribution's token documentation: 60 seconds unless the answer says otherwise.
 _DEFAULT_SECONDS = 60.0
+# Some token services throttle clients that ask for many tokens at once.
+_TOKENS_AT_ONCE = 8
 # Renewed before it ends, so that no call finds it ended on its way.
 _MARGIN_SECONDS = 10.0
 
 Actions = Literal["pull", "pull,push"]
 """What tokens are asked for: a source is only read."""
-FindLogin = Callable[[str], Awaitable[Login | None]]
-"""The credentials for a repository."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
+    """A header, and the login that it gives away as it is, which ends with it."""
+
     header: str
     until: float
+    login: Login | None = None
 
 
 class Authorizer:
     """The Authorization headers of one registry.
 
+    Those who need the same header at the same moment share the work for it; different ones are got
+    side by side.
+
     :param session: makes the calls to token services.
     :param host: the registry, for errors.
-    :param find_login: finds credentials, asked again when the registry does not accept a header.
+    :param logins: finds credentials.
     :param actions: what is done with the registry's repositories.
     """
 
@@ -46,16 +55,19 @@ class Authorizer:
         self,
         session: aiohttp.ClientSession,
         host: str,
-        find_login: FindLogin,
+        logins: Logins,
         actions: Actions = "pull,push",
     ) -> None:
         self._session = session
         self._host = host
-        self._find_login = find_login
+        self._logins = logins
         self._actions = actions
         self._challenges: list[Challenge] = []
         self._held: dict[str, _Held] = {}
-        self._lock = anyio.Lock()
+        # The logins for which a token service has given tokens.
+        self._accepted: set[Login | None] = set()
+        self._getting: Flights[str, _Held] = Flights()
+        self._limit = anyio.CapacityLimiter(_TOKENS_AT_ONCE)
 
     async def header(self, repository: str, extra: str | None = None) -> str | None:
         """The header for a repository; None until a challenge says what is wanted.
@@ -70,11 +82,7 @@ class Authorizer:
             return held.header
         if not self._challenges:
             return None
-        async with self._lock:
-            held = self._held.get(scope)
-            if held is None or held.until <= time.monotonic():
-                held = self._held[scope] = await self._get(repository, scope)
-        return held.header
+        return (await self._getting.do(scope, partial(self._get, repository, scope))).header
 
     def challenged(self, refused: str | None, headers: list[str]) -> bool:
         """Note a 401.
@@ -86,20 +94,38 @@ class Authorizer:
         if not challenges:
             return False
         self._challenges = challenges
-        for scope in [s for s, held in self._held.items() if held.header == refused]:
-            del self._held[scope]
+        for scope, held in list(self._held.items()):
+            if held.header == refused:
+                del self._held[scope]
+                if held.login is not None:
+                    self._logins.forget(held.login)
         return True
 
     def _wants_token(self) -> bool:
         return any(challenge.scheme == "bearer" for challenge in self._challenges)
 
     async def _get(self, repository: str, scope: str) -> _Held:
-        login = await self._find_login(repository)
+        login = await self._logins.find(repository)
+        try:
+            held = await self._get_with(login, scope)
+        except CredentialsError:
+            self._logins.forget(login)
+            if login not in self._accepted:
+                raise
+            # It was good once: a helper may have another one by now.
+            login = await self._logins.find(repository)
+            held = await self._get_with(login, scope)
+        self._accepted.add(login)
+        self._held[scope] = held
+        return held
+
+    async def _get_with(self, login: Login | None, scope: str) -> _Held:
         for challenge in self._challenges:
             if challenge.scheme == "bearer" and "realm" in challenge.params:
-                return await self._fetch(challenge.params, scope, login)
+                async with self._limit:
+                    return await self._fetch(challenge.params, scope, login)
             if challenge.scheme == "basic" and login is not None:
-                return _Held(_basic(login), login.until)
+                return _Held(_basic(login), login.until, login)
         if login is None:
             raise CredentialsError(
                 "the registry wants credentials, and there are none",

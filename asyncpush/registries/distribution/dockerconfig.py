@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,60 @@ class Login:
     until: float = float("inf")
 
 
-def find_login(host: str, repository: str, environ: Mapping[str, str]) -> Login | None:
-    """The credentials for a repository, or None to go without.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where credentials may be kept: a file's own entry, or a helper that it names.
+
+    :param key: the entry's key, or the server that the helper is asked about.
+    """
+
+    path: Path
+    key: str
+    helper: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file of credentials, as it was when it was read."""
+
+    path: Path
+    document: Mapping[str, Any]
+
+
+def read_files(environ: Mapping[str, str]) -> list[ConfigFile]:
+    """Read the files that may have credentials, those that are there, in their order.
 
     ``$REGISTRY_AUTH_FILE`` (containers-auth.json(5), keys may name a namespace) comes before
-    docker's ``config.json`` in ``$DOCKER_CONFIG`` or ``~/.docker``. Reads files and may run a
-    helper, so it belongs on a thread.
+    docker's ``config.json`` in ``$DOCKER_CONFIG`` or ``~/.docker``.
 
-    :param host: the registry, with its port.
-    :raises CredentialsError: a file or helper that should have them does not give them.
+    :raises CredentialsError: a file cannot be read.
     """
+    found = []
     for path in _files(environ):
         document = _read(path)
-        if document is None:
-            continue
-        login = _from_document(document, path, host, repository, environ)
-        if login is not None:
-            return login
+        if document is not None:
+            found.append(ConfigFile(path, document))
+    return found
+
+
+def places_of(files: Iterable[ConfigFile], host: str, repository: str) -> list[Place]:
+    """Where a repository's credentials may be, the place that goes first first.
+
+    :param host: the registry, with its port.
+    """
+    return [place for file in files for place in _places_in(file, host, repository)]
+
+
+def look(place: Place, files: Iterable[ConfigFile], environ: Mapping[str, str]) -> Login | None:
+    """The credentials in a place, or None if there are none. May run a helper: for a thread.
+
+    :raises CredentialsError: a file or helper that should have them does not give them.
+    """
+    if place.helper is not None:
+        return _ask_helper(place.helper, place.key, environ)
+    for file in files:
+        if file.path == place.path:
+            return _from_auth(file.document["auths"][place.key], file.path, place.key)
     return None
 
 
@@ -78,25 +115,23 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _from_document(
-    document: dict[str, Any], path: Path, host: str, repository: str, environ: Mapping[str, str]
-) -> Login | None:
+def _places_in(file: ConfigFile, host: str, repository: str) -> Iterator[Place]:
     names = _names(host, repository)
-    helpers = document.get("credHelpers")
+    helpers = file.document.get("credHelpers")
     for name in names:
         if isinstance(helpers, dict) and isinstance(helpers.get(name), str):
-            return _ask_helper(helpers[name], name, environ)
-    auths = document.get("auths")
+            yield Place(file.path, name, helpers[name])
+            return
+    auths = file.document.get("auths")
     for name in names:
         if not isinstance(auths, dict):
             break
         for key in (name, f"https://{name}", f"https://{name}/v1/", f"https://{name}/v2/"):
-            if isinstance(auths.get(key), dict) and (login := _from_auth(auths[key], path, key)):
-                return login
-    store = document.get("credsStore")
+            if isinstance(auths.get(key), dict):
+                yield Place(file.path, key)
+    store = file.document.get("credsStore")
     if isinstance(store, str) and store:
-        return _ask_helper(store, _DOCKER_HUB[0] if host in _DOCKER_HUB else host, environ)
-    return None
+        yield Place(file.path, _DOCKER_HUB[0] if host in _DOCKER_HUB else host, store)
 
 
 def _names(host: str, repository: str) -> list[str]:
@@ -107,7 +142,7 @@ def _names(host: str, repository: str) -> list[str]:
     return [f"{host}/{path}" for path in paths] + hosts
 
 
-def _from_auth(auth: dict[str, Any], path: Path, key: str) -> Login | None:
+def _from_auth(auth: Mapping[str, Any], path: Path, key: str) -> Login | None:
     token = auth.get("identitytoken")
     user, password = auth.get("username"), auth.get("password")
     if isinstance(auth.get("auth"), str) and auth["auth"]:

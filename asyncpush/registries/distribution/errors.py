@@ -105,6 +105,11 @@ def _by_status(status: int, call: str) -> tuple[type[RegistryError], str]:
         return UploadNotFoundError, "push again"
     if status >= 500 or status == 408:
         return TransientError, "the registry failed; push again later"
+    if status == 413:
+        return RegistryError, (
+            "raise the size limit of requests at the registry or the proxy in front of it"
+            " (nginx: client_max_body_size)"
+        )
     code = {
         401: "UNAUTHORIZED",
         403: "DENIED",

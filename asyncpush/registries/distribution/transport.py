@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import aiohttp
 import anyio
-import anyio.to_thread
 from yarl import URL
 
 from asyncpush.errors import (
     AccessDeniedError,
     AsyncpushError,
+    BlobRejectedError,
+    CredentialsError,
     ManifestExistsError,
     ManifestsNotFoundError,
     RegistryError,
+    ThrottledError,
+    TransientError,
+    UploadBrokenError,
     UploadNotFoundError,
     VerificationError,
 )
 from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
-from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, parse_manifest
-from asyncpush.plan.limits import MIB
+from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
+from asyncpush.oci.mediatypes import OCI_INDEX
 from asyncpush.registries.base import (
     MountAnswer,
     Mounting,
@@ -36,20 +40,41 @@ from asyncpush.registries.base import (
 )
 from asyncpush.registries.content import BlobReader
 from asyncpush.registries.distribution.asking import LOST, Asker, Endpoint
-from asyncpush.registries.distribution.auth import Actions, Authorizer, FindLogin
+from asyncpush.registries.distribution.auth import Actions, Authorizer
 from asyncpush.registries.distribution.body import PIECE, BlobBody
-from asyncpush.registries.distribution.dockerconfig import find_login
 from asyncpush.registries.distribution.errors import error_of, last_of, lost
+from asyncpush.registries.distribution.logins import DockerLogins, Logins
+from asyncpush.registries.distribution.ratelimit import RateLimit
 from asyncpush.registries.distribution.reading import ACCEPT, Reading
-from asyncpush.registries.distribution.referrers import add_referrer
+from asyncpush.registries.distribution.referrers import Referrers, subject_of
+from asyncpush.registries.distribution.strategies import (
+    CHUNKS,
+    ONE_PUT,
+    api_host,
+    part_size_of,
+    strategy_of_host,
+)
 
-CHUNK = 64 * MIB
-"""Bytes of a chunk, unless the registry asks for more: a blob up to this size goes in one request,
-a larger one can be taken up again in its middle."""
-# docker.io is what people write; the API is elsewhere.
-_API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _STORED = Mounting(referenced=False)
 _HEADS_AT_ONCE = 8
+T = TypeVar("T")
+
+AskTags = Callable[[str, Sequence[str]], Awaitable[dict[str, Digest]]]
+"""What at most 100 tags of a repository point to."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What an upload session holds.
+
+    :param size: bytes of the blob.
+    :param confirm: whether the size of the blob is to be asked for when it is complete.
+    :param closed: whether the registry has completed the upload.
+    """
+
+    size: int
+    confirm: bool
+    closed: bool = False
 
 
 class DistributionTransport:
@@ -57,6 +82,8 @@ class DistributionTransport:
 
     An upload session's id is the address that the registry gave last: it changes with every part,
     and the journal has the last one.
+
+    ``rate_limit`` is what the registry last said of its rate limit; None where it says nothing.
     """
 
     part_memory = 2 * PIECE
@@ -65,20 +92,28 @@ class DistributionTransport:
         self,
         session: aiohttp.ClientSession,
         endpoint: Endpoint,
-        find_login: FindLogin,
+        logins: Logins,
         mounting: Mounting,
         actions: Actions = "pull,push",
     ) -> None:
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, find_login, actions)
-        asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
-        self._ask, self._url = asker.ask, asker.url
-        self._where, self._location = asker.where, asker.location
-        self.reading = Reading(asker)
-        self._completed: dict[str, None] = {}
-        self._tags = anyio.Lock()
+        self._authorizer = Authorizer(session, endpoint.host, logins, actions)
+        self._asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
+        self._ask, self._url = self._asker.ask, self._asker.url
+        self._where, self._location = self._asker.where, self._asker.location
+        self.reading = Reading(self._asker)
+        self._referrers = Referrers(self)
+        self._strategy = strategy_of_host(endpoint.host)
+        self._sent: dict[str, _Sent] = {}
+        self.ask_tags: AskTags | None = None
+        """Another way to ask what tags point to, where there is a better one."""
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """What the registry last said of its rate limit; None where it says nothing."""
+        return self._asker.rate_limit
 
     async def authorize(self) -> None:
         """See :class:`~asyncpush.registries.base.Transport`.
@@ -104,28 +139,16 @@ class DistributionTransport:
     async def sizes(self, repository: str, wanted: Sequence[Digest]) -> dict[Digest, int | None]:
         """See :class:`~asyncpush.registries.base.Transport`."""
         found: dict[Digest, int | None] = {}
-        failures: list[AsyncpushError] = []
-        pending = iter(wanted)
 
-        async def worker() -> None:
-            for digest in pending:
-                if failures:
-                    return
-                try:
-                    url = self._url(repository, "blobs", digest)
-                    async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
-                        if answer.status == 200:
-                            found[digest] = answer.content_length
-                        elif answer.status != 404:
-                            raise await error_of(answer, "HEAD blob", **self._where(repository))
-                except AsyncpushError as exc:
-                    failures.append(exc)
+        async def ask(digest: Digest) -> None:
+            url = self._url(repository, "blobs", digest)
+            async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
+                if answer.status == 200:
+                    found[digest] = answer.content_length
+                elif answer.status != 404:
+                    raise await error_of(answer, "HEAD blob", **self._where(repository))
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(_HEADS_AT_ONCE, len(wanted))):
-                tasks.start_soon(worker)
-        if failures:
-            raise failures[0]
+        await _each(wanted, ask)
         return found
 
     async def start_upload(self, repository: str) -> UploadSession:
@@ -150,13 +173,25 @@ class DistributionTransport:
 
     async def last_received(self, repository: str, session: UploadSession) -> int:
         """See :class:`~asyncpush.registries.base.Transport`."""
+        if session.whole:
+            raise UploadNotFoundError(
+                "the registry does not keep what an upload that broke off has sent",
+                **self._where(repository),
+            )
         url = self._own(session.id)
         async with self._ask("GET", url, "GET upload", repository) as answer:
             if answer.status != 204:
                 raise await error_of(answer, "GET upload", **self._where(repository))
             last = last_of(answer)
-            # "0-0" is also what some answer for an empty upload, and one byte is soon sent again.
-            return -1 if last is None or last == 0 else last
+        # "0-0" is also what some answer for an empty upload, and one byte is soon sent again.
+        last = last or -1
+        confirm = (self._strategy or CHUNKS).confirms(whole=False)
+        self._sent[session.id] = _Sent(last + 1, confirm)
+        return last
+
+    def reads_twice(self, session: UploadSession) -> bool:  # noqa: ARG002 - none of this API
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        return False
 
     async def upload_part(
         self,
@@ -168,14 +203,19 @@ class DistributionTransport:
         final: Digest | None,
     ) -> PartReceipt:
         """See :class:`~asyncpush.registries.base.Transport`."""
+        strategy = self._strategy or (ONE_PUT if session.whole else CHUNKS)
+        if length > strategy.most:
+            length, final = strategy.most, None
+        first, last = offset == 0, offset + length - 1
+        closing = final is not None and strategy.closes(whole=first)
         url = self._own(session.id)
         headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
-        if offset > 0 or final is None:
-            headers["Content-Range"] = f"{offset}-{offset + length - 1}"
+        if not first or final is None:
+            headers["Content-Range"] = f"{offset}-{last}"
         method, call, good = "PATCH", "PATCH upload", {202, 201, 204}
-        if final is not None:
+        if closing:
             method, call, good = "PUT", "PUT upload", {201}
-            url = url.update_query(digest=final)
+            url = url.update_query(digest=str(final))
         bodies: list[BlobBody] = []
 
         def body() -> BlobBody:
@@ -186,58 +226,118 @@ class DistributionTransport:
             async with self._ask(method, url, call, repository, headers, body) as answer:
                 if answer.status not in good:
                     raise await error_of(answer, call, **self._where(repository))
-                last = offset + length - 1
-                if final is not None:
-                    self._completed[session.id] = None
-                    return PartReceipt(last, session)
-                told = last_of(answer)
-                following = UploadSession(str(self._location(answer)), session.part_size)
-                # ECR goes on telling the end of the first chunk (aws/containers-roadmap 2831).
-                # Were less there than was sent, the next chunk would be refused with the offset.
-                return PartReceipt(last if told is None or told < offset else told, following)
-        except RegistryError:
+                following, told = session, None
+                if not closing:
+                    told = None if session.whole else last_of(answer)
+                    following = UploadSession(str(self._location(answer)), session.part_size)
+        except RegistryError as exc:
             failure = bodies[-1].failure if bodies else None
             if isinstance(failure, AsyncpushError):
                 raise failure from None
-            raise
+            broke = session.whole and isinstance(exc, TransientError)
+            # A registry that throttles has refused the request, and the session is good.
+            if not broke or isinstance(exc, ThrottledError):
+                raise
+            raise UploadBrokenError.of(exc) from exc
+        self._sent.pop(session.id, None)
+        self._sent[following.id] = _Sent(last + 1, strategy.confirms(whole=first), closing)
+        # ECR goes on telling the end of the first chunk (aws/containers-roadmap 2831).
+        # Were less there than was sent, the next chunk would be refused with the offset.
+        return PartReceipt(last if told is None or told < offset else told, following)
 
     async def complete_upload(
         self, repository: str, session: UploadSession, digest: Digest
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        if session.id in self._completed:
-            # The last part carried the digest.
-            del self._completed[session.id]
-            return
-        url = self._own(session.id).update_query(digest=digest)
-        headers = {"Content-Length": "0"}
-        async with self._ask("PUT", url, "PUT upload", repository, headers) as answer:
-            if answer.status != 201:
-                raise await error_of(answer, "PUT upload", **self._where(repository))
+        sent = self._sent.setdefault(session.id, _Sent(0, confirm=False))
+        if not sent.closed:
+            url = self._own(session.id).update_query(digest=digest)
+            headers = {"Content-Length": "0"}
+            async with self._ask("PUT", url, "PUT upload", repository, headers) as answer:
+                if answer.status != 201:
+                    raise await error_of(answer, "PUT upload", **self._where(repository))
+            sent.closed = True
+        if sent.confirm:
+            await self._confirm(repository, digest, sent.size)
+        del self._sent[session.id]
+
+    async def _confirm(self, repository: str, digest: Digest, size: int) -> None:
+        """Ask what was stored of a blob: some registries drop bytes without an error.
+
+        :raises TransientError: the registry does not have the blob, or not yet.
+        :raises BlobRejectedError: it has another size.
+        """
+        where: dict[str, Any] = {**self._where(repository), "call": "HEAD blob", "digest": digest}
+        found = await self.sizes(repository, [digest])
+        if digest not in found:
+            raise TransientError(
+                "the registry does not have the blob that it accepted",
+                advice="push again",
+                **where,
+            )
+        stored = found[digest]
+        if stored not in (None, size):
+            raise BlobRejectedError(
+                f"the registry stored {stored} bytes of a blob of {size} bytes",
+                advice="check the registry, and any proxy in front of it, for a size limit;"
+                " then push again",
+                **where,
+            )
 
     async def put_manifest(
         self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        where: dict[str, Any] = {**self._where(repository), "digest": digest, "tag": tag}
-        if await self._has(repository, tag or digest, digest):
+        existed = await self._has(repository, tag or digest, digest)
+        manifest = TaggedManifest(digest, media_type, raw)
+        processed = None if existed else await self.store_manifest(repository, manifest, tag)
+        subject = subject_of(raw, media_type)
+        if subject is not None:
+            await self._referrers.ensure(repository, subject, manifest, processed=processed)
+        if existed:
+            # Only now: a push that broke off may have left a referrer that is not listed.
+            where: dict[str, Any] = {**self._where(repository), "digest": digest, "tag": tag}
             raise ManifestExistsError("the registry has this manifest", **where)
-        url = self._url(repository, "manifests", tag or digest)
-        headers = {"Content-Type": media_type}
+
+    async def store_manifest(
+        self, repository: str, manifest: TaggedManifest, tag: str | None
+    ) -> bool:
+        """Store a manifest, whether it is there or not, by digest or under a tag.
+
+        :return: whether the registry said that it processed the manifest's subject.
+        """
+        where: dict[str, Any] = {
+            **self._where(repository),
+            "digest": manifest.digest,
+            "tag": tag,
+        }
+        url = self._url(repository, "manifests", tag or manifest.digest)
+        headers = {"Content-Type": manifest.media_type}
         async with self._ask(
-            "PUT", url, "PUT manifest", repository, headers, lambda: raw
+            "PUT", url, "PUT manifest", repository, headers, lambda: manifest.raw
         ) as answer:
             if answer.status not in (200, 201, 202):
                 raise await error_of(answer, "PUT manifest", **where)
             told = answer.headers.get("Docker-Content-Digest")
-            processed = answer.headers.get("OCI-Subject")
-        if told is not None and told != digest:
+            processed = "OCI-Subject" in answer.headers
+        if told is not None and told != manifest.digest:
             raise RegistryError(f"the registry stored the manifest as {told}", **where)
-        subject = parse_manifest(raw, media_type).subject
-        if subject is not None and processed is None:
-            # A registry without the referrers API: the specification's fallback is an index.
-            async with self._tags:
-                await add_referrer(self, repository, subject.digest, raw, media_type, digest)
+        return processed
+
+    async def lists_referrers(self, repository: str, subject: Digest) -> bool | None:
+        """Whether the registry has the referrers API; None if the list is not ours to read.
+
+        Without it the answer is 404 (distribution-spec 1.1, "Listing Referrers"); other programs
+        also meet other refusals, and pages that are no index.
+        """
+        url, call = self._url(repository, "referrers", subject), "GET referrers"
+        async with self._ask("GET", url, call, repository, {"Accept": OCI_INDEX}) as answer:
+            if answer.status == 200:
+                return answer.content_type == OCI_INDEX
+            error = await error_of(answer, call, **self._where(repository))
+        if isinstance(error, TransientError) and answer.status != 501:
+            raise error
+        return None if isinstance(error, AccessDeniedError | CredentialsError) else False
 
     async def create_repository(
         self,
@@ -253,8 +353,17 @@ class DistributionTransport:
 
     async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        found = {tag: await self._digest_of(repository, tag) for tag in tags}
-        return {tag: digest for tag, digest in found.items() if digest is not None}
+        if self.ask_tags is not None:
+            return await self.ask_tags(repository, tags)
+        found: dict[str, Digest] = {}
+
+        async def ask(tag: str) -> None:
+            digest = await self._digest_of(repository, tag)
+            if digest is not None:
+                found[tag] = digest
+
+        await _each(tags, ask)
+        return found
 
     async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
         """See :class:`~asyncpush.registries.base.Transport`."""
@@ -309,8 +418,7 @@ class DistributionTransport:
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
         """The upload session that an answer has opened."""
-        least = answer.headers.get("OCI-Chunk-Min-Length", "")
-        size = max(CHUNK, int(least)) if least.isdigit() else CHUNK
+        size = part_size_of(self._endpoint.host, answer.headers)
         return UploadSession(str(self._location(answer)), size)
 
     def _own(self, address: str) -> URL:
@@ -328,7 +436,7 @@ async def open_transport(
     connections: int,
     user_agent: str,
     plain_http: bool,
-    find: FindLogin | None = None,
+    logins: Logins | None = None,
     url: str | None = None,
     mounting: Mounting = _STORED,
     tls: ssl.SSLContext | None = None,
@@ -340,7 +448,7 @@ async def open_transport(
     :param host: the registry, with its port if it has one.
     :param connections: the most connections to keep open to it.
     :param plain_http: whether it is asked without TLS.
-    :param find: finds credentials; None looks where docker and podman keep them.
+    :param logins: finds credentials; None looks where docker and podman keep them.
     :param url: its address, where that is not the host's own.
     :param mounting: what it mounts; the specification knows no condition.
     :param tls: the authorities that are trusted, where they are not the machine's.
@@ -348,10 +456,8 @@ async def open_transport(
     :param actions: what tokens are asked for.
     """
 
-    async def from_files(repository: str) -> Any:
-        return await anyio.to_thread.run_sync(find_login, host, repository, dict(os.environ))
-
-    address = URL(url or f"{'http' if plain_http else 'https'}://{_API_HOSTS.get(host, host)}")
+    scheme = "http" if plain_http else "https"
+    address = URL(url or f"{scheme}://{api_host(host)}")
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=tls or True),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
@@ -359,8 +465,37 @@ async def open_transport(
         auto_decompress=False,
         trust_env=True,
     ) as session:
+        # aiohttp would send a PUT again by itself when its connection breaks, and what the first
+        # one has done would be lost: one layer retries, and it is ours (decision 4).
+        session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
-        yield DistributionTransport(session, endpoint, find or from_files, mounting, actions)
+        yield DistributionTransport(
+            session, endpoint, logins or DockerLogins(host), mounting, actions
+        )
+
+
+async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None:
+    """Ask about each item, a few at once.
+
+    :raises AsyncpushError: the first failure, behind which no further item is asked about.
+    """
+    failures: list[AsyncpushError] = []
+    pending = iter(items)
+
+    async def worker() -> None:
+        for item in pending:
+            if failures:
+                return
+            try:
+                await ask(item)
+            except AsyncpushError as exc:
+                failures.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(_HEADS_AT_ONCE, len(items))):
+            tasks.start_soon(worker)
+    if failures:
+        raise failures[0]
 
 
 async def pieces_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

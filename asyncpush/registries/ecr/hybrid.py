@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -42,11 +42,15 @@ class HybridTransport(EcrTransport):
         return MountAnswer(answer.mounted)
 
 
+Kind = Callable[[Any, Registry, anyio.CapacityLimiter, DistributionTransport], HybridTransport]
+"""Makes a transport of both APIs: a class, or one with some arguments given."""
+
+
 @contextlib.asynccontextmanager
 async def open_hybrid(
     registry: Registry,
     aws: AwsOptions,
-    kind: type[HybridTransport] = HybridTransport,
+    kind: Kind = HybridTransport,
     *,
     connections: int,
     hashing: anyio.CapacityLimiter,

@@ -10,17 +10,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import anyio
-
 from asyncpush.errors import CredentialsError, UsageError
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import Mounting
-from asyncpush.registries.distribution.auth import FindLogin
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
+from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import is_aws, open_client
+from asyncpush.registries.flights import Flights
 
 MOUNTING = Mounting(
     referenced=True,
@@ -61,6 +60,8 @@ async def open_by_token(
             source=source,
         ) as api,
     ):
+        # A hundred in one call; /v2/ answers for one tag at a time.
+        api.ask_tags = Images(client, registry).tagged
         yield api
 
 
@@ -87,7 +88,7 @@ async def open_beside(
         connections=connections,
         user_agent=user_agent,
         plain_http=False,
-        find=_finder(client, registry),
+        logins=_TokenLogins(client, registry),
         url=None if is_aws(endpoint) else str(endpoint),
         mounting=MOUNTING,
         tls=_trusted(),
@@ -110,21 +111,31 @@ def _trusted() -> ssl.SSLContext | None:
         ) from exc
 
 
-def _finder(client: Any, registry: Registry) -> FindLogin:
-    """Gives the token, the same for all repositories until it is nearly over."""
-    held: list[Login] = []
-    lock = anyio.Lock()
+class _TokenLogins:
+    """The token, the same for all repositories until it is nearly over or was refused."""
 
-    async def find(_repository: str) -> Login:
-        async with lock:
-            if not held or held[0].until <= time.monotonic():
-                held[:] = [await _get(client, registry)]
-            return held[0]
+    def __init__(self, client: Any, registry: Registry) -> None:
+        self._held: Login | None = None
+        self._client = client
+        self._registry = registry
+        self._getting: Flights[None, Login] = Flights()
 
-    return find
+    async def find(self, repository: str) -> Login:  # noqa: ARG002 - it is good for all of them
+        held = self._held
+        if held is not None and held.until > time.monotonic():
+            return held
+        return await self._getting.do(None, self._get)
+
+    def forget(self, login: Login | None) -> None:
+        if self._held is login:
+            self._held = None
+
+    async def _get(self) -> Login:
+        self._held = await _fetch(self._client, self._registry)
+        return self._held
 
 
-async def _get(client: Any, registry: Registry) -> Login:
+async def _fetch(client: Any, registry: Registry) -> Login:
     with translating("GetAuthorizationToken", registry=registry.host):
         answer = await client.get_authorization_token()
     data = answer["authorizationData"][0]

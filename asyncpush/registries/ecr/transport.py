@@ -13,7 +13,6 @@ import aiohttp
 import anyio
 
 from asyncpush.errors import (
-    ManifestsNotFoundError,
     PartOutOfOrderError,
     RegistryError,
     TransientError,
@@ -32,6 +31,7 @@ from asyncpush.registries.base import (
 )
 from asyncpush.registries.content import BlobReader
 from asyncpush.registries.distribution.transport import pieces_of
+from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
@@ -74,6 +74,7 @@ class EcrTransport:
         self._client = client
         self._registry = registry
         self._hashing = hashing
+        self._images = Images(client, registry)
         client.meta.events.register("before-call.ecr.UploadLayerPart", self._stream_body)
 
     async def authorize(self) -> None:
@@ -132,6 +133,10 @@ class EcrTransport:
             return exc.last_valid_byte
         # A registry that takes such a part has spoilt the session.
         raise UploadNotFoundError("the upload has a part that is none of its layer's")
+
+    def reads_twice(self, session: UploadSession) -> bool:  # noqa: ARG002 - every one of this API
+        """See :class:`~asyncpush.registries.base.Transport`: the signature covers the part."""
+        return True
 
     async def upload_part(
         self,
@@ -206,24 +211,11 @@ class EcrTransport:
 
     async def tagged(self, repository: str, tags: Sequence[str]) -> dict[str, Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        images = await self._batch_get_image(repository, [{"imageTag": tag} for tag in tags])
-        return {
-            image["imageId"]["imageTag"]: Digest(image["imageId"]["imageDigest"])
-            for image in images
-            if "imageTag" in image["imageId"]
-        }
+        return await self._images.tagged(repository, tags)
 
     async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        images = await self._batch_get_image(repository, [{"imageDigest": reference}])
-        if not images:
-            raise ManifestsNotFoundError(
-                "the repository does not have this image any more",
-                repository=f"{self._registry.host}/{repository}",
-                digest=reference,
-            )
-        raw = images[0]["imageManifest"].encode()
-        return TaggedManifest(Digest(reference), images[0]["imageManifestMediaType"], raw)
+        return await self._images.manifest(repository, reference)
 
     @contextlib.asynccontextmanager
     async def read_blob(
@@ -258,14 +250,6 @@ class EcrTransport:
             raise TransientError(
                 f"the blob cannot be read: {type(exc).__name__}", digest=digest, **where
             ) from exc
-
-    async def _batch_get_image(
-        self, repository: str, ids: Sequence[dict[str, str]]
-    ) -> list[dict[str, Any]]:
-        with self._translating("BatchGetImage", repository):
-            answer = await self._client.batch_get_image(**self._names(repository), imageIds=ids)
-        images: list[dict[str, Any]] = answer.get("images", [])
-        return images
 
     def _names(self, repository: str) -> dict[str, str]:
         return {"registryId": self._registry.account, "repositoryName": repository}
