@@ -176,3 +176,19 @@ def test_a_source_with_a_profile_that_is_not_there_fails_alone(world: World) -> 
     (error,) = [result["error"] for result in found["rejected"]]
     assert "nobody" in error["message"]
     assert not [line for line in error_lines(world.done) if "Traceback" in line]
+
+
+def test_chosen_images_arrive_and_their_lock_finds_nothing_to_do(world: World, source: str) -> None:
+    world.plan({"images": f"{source}/team/*", "tags": {"semver": "^1"}})
+    env = environment(world.served.url)
+    lock = world.folder / "lock.json"
+    job = ("run", world.folder / "job.yaml", "--create-repositories", "--lock", lock)
+    done = asyncpush(*job, "--no-journal", env=env)
+    assert done.returncode in (0, 4), done.stderr
+    whole = world.served.digests("team/api")
+    assert world.served.digests("mirror/team/api") == {t: whole[t] for t in ("v1.0.0", "v1.1.0")}
+    host = source.removeprefix("docker://")
+    sources = {image["source"] for image in json.loads(lock.read_text())["images"]}
+    assert sources == {f"docker://{host}/team/api", f"docker://{host}/team/web"}
+    done = asyncpush("run", lock, "--no-journal", env=env)
+    assert done.returncode == 4, done.stderr
