@@ -139,9 +139,12 @@ class RepositoryPush:
     async def _is_there(self, image: PlannedImage, tally: Tally) -> bool:
         """Whether all of an image's tags point to it, so that there is nothing to do.
 
-        A registry that holds a manifest holds what it names, but for foreign layers.
+        A registry that holds a manifest holds what it names, but for foreign layers, and maybe the
+        list of what refers to a subject.
         """
         if not image.tags or self._context.options.include_foreign:
+            return False
+        if any(self._plan.manifests[digest].subject for digest in image.manifests):
             return False
         if not await self._tags.all_point_to(image.tags, image.root):
             return False

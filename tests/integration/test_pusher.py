@@ -136,7 +136,10 @@ async def test_a_second_push_beside_a_first_is_refused_and_harms_nothing(tmp_pat
         again = await pusher.push(items[:1])
         assert again.ok
         assert len(again.images) == 1
-        assert again.calls[HOST]["PutImage"]["calls"] == 1
+        assert report.calls[HOST]["PutImage"]["calls"] == 2
+        assert {name: call["calls"] for name, call in again.calls[HOST].items()} == {
+            "BatchGetImage": 1
+        }
 
 
 async def test_a_manifest_that_waits_for_its_next_try_holds_no_memory(tmp_path: Path) -> None:
