@@ -267,6 +267,15 @@ async def test_a_target_that_wants_bytes_again_gets_them_from_its_byte_on() -> N
         assert_clean(reads, origin)
 
 
+async def test_a_target_that_has_more_than_was_read_gets_what_follows() -> None:
+    origin = Scripted()
+    blob = origin.hold(os.urandom(2 * MIB))
+    async with open_remote(reads_of(), blob, "a") as reader:
+        await reader.read(0, 1000)
+        assert await read_all(reader, blob.size, MIB) == origin.blobs[blob.digest][MIB:]
+    assert origin.offsets == [0, MIB]
+
+
 async def test_a_part_that_is_sent_again_is_not_read_again() -> None:
     origin = Scripted()
     blob = origin.hold(os.urandom(20 * MIB))
