@@ -26,7 +26,6 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
-from asyncpush.registries.content import read_manifest
 
 # A manifest on its way stands in memory as bytes, as text, in the request's JSON, escaped there.
 _MANIFEST_COPIES = 5
@@ -205,7 +204,7 @@ class RepositoryPush:
 
     async def _put(self, manifest: PlannedManifest, tag: str | None) -> bool:
         async with self._context.limits.memory.hold(manifest.size * _MANIFEST_COPIES):
-            raw = await read_manifest(manifest.source, manifest.digest)
+            raw = await self._context.reads.manifest(manifest.source, manifest.digest)
             put = partial(
                 self._transport.put_manifest,
                 self._repository.name,

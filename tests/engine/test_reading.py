@@ -341,7 +341,7 @@ async def test_a_manifest_is_read_whole_and_proven() -> None:
     origin = Scripted(piece=3)
     blob = origin.hold(b'{"schemaVersion": 2}')
     assert await read_manifest(blob, blob.digest) == b'{"schemaVersion": 2}'
-    assert await reads_of().manifest(blob) == b'{"schemaVersion": 2}'
+    assert await reads_of().manifest(blob, blob.digest) == b'{"schemaVersion": 2}'
     for size in (19, 21):
         with pytest.raises(DigestMismatchError):
             await read_manifest(RemoteBlob(blob.digest, size, origin), blob.digest)
@@ -359,7 +359,7 @@ async def test_a_manifest_is_read_whole_and_proven() -> None:
 async def test_a_manifest_is_asked_for_again() -> None:
     origin = Scripted(refuse=[TransientError("HTTP 503")])
     blob = origin.hold(b"{}")
-    assert await reads_of().manifest(blob) == b"{}"
+    assert await reads_of().manifest(blob, blob.digest) == b"{}"
     origin.refuse = [TransientError("HTTP 503")] * 9
     with pytest.raises(SourceError, match="HTTP 503"):
-        await reads_of().manifest(blob)
+        await reads_of().manifest(blob, blob.digest)
