@@ -26,7 +26,6 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
-from asyncpush.registries.content import read_manifest
 
 T = TypeVar("T")
 
@@ -271,7 +270,7 @@ class RepositoryPush:
         async def put() -> None:
             # Inside of the retry, as parts do: a wait between two tries holds no memory.
             async with self._context.limits.memory.hold(manifest.size * MANIFEST_COPIES):
-                raw = await read_manifest(manifest.source, manifest.digest)
+                raw = await self._context.reads.manifest(manifest.source, manifest.digest)
                 if stopped():
                     raise NotNeededError
                 with noting_doubt(self._acted, key):

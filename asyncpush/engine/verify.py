@@ -20,7 +20,6 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedBlob, PlannedImage, RepositoryPlan
-from asyncpush.registries.content import read_manifest
 
 T = TypeVar("T")
 
@@ -119,7 +118,7 @@ class RepositoryCheck:
 
     async def _manifest(self, digest: Digest) -> None:
         planned = self._plan.manifests[digest]
-        raw = await read_manifest(planned.source, digest)
+        raw = await self._context.reads.manifest(planned.source, digest)
         get = partial(self._transport.get_manifest, self._name, digest)
         try:
             found = await self._call("BatchGetImage", get)

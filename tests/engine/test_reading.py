@@ -267,6 +267,15 @@ async def test_a_target_that_wants_bytes_again_gets_them_from_its_byte_on() -> N
         assert_clean(reads, origin)
 
 
+async def test_a_target_that_has_more_than_was_read_gets_what_follows() -> None:
+    origin = Scripted()
+    blob = origin.hold(os.urandom(2 * MIB))
+    async with open_remote(reads_of(), blob, "a") as reader:
+        await reader.read(0, 1000)
+        assert await read_all(reader, blob.size, MIB) == origin.blobs[blob.digest][MIB:]
+    assert origin.offsets == [0, MIB]
+
+
 async def test_a_part_that_is_sent_again_is_not_read_again() -> None:
     origin = Scripted()
     blob = origin.hold(os.urandom(20 * MIB))
@@ -332,7 +341,7 @@ async def test_a_manifest_is_read_whole_and_proven() -> None:
     origin = Scripted(piece=3)
     blob = origin.hold(b'{"schemaVersion": 2}')
     assert await read_manifest(blob, blob.digest) == b'{"schemaVersion": 2}'
-    assert await reads_of().manifest(blob) == b'{"schemaVersion": 2}'
+    assert await reads_of().manifest(blob, blob.digest) == b'{"schemaVersion": 2}'
     for size in (19, 21):
         with pytest.raises(DigestMismatchError):
             await read_manifest(RemoteBlob(blob.digest, size, origin), blob.digest)
@@ -350,7 +359,7 @@ async def test_a_manifest_is_read_whole_and_proven() -> None:
 async def test_a_manifest_is_asked_for_again() -> None:
     origin = Scripted(refuse=[TransientError("HTTP 503")])
     blob = origin.hold(b"{}")
-    assert await reads_of().manifest(blob) == b"{}"
+    assert await reads_of().manifest(blob, blob.digest) == b"{}"
     origin.refuse = [TransientError("HTTP 503")] * 9
     with pytest.raises(SourceError, match="HTTP 503"):
-        await reads_of().manifest(blob)
+        await reads_of().manifest(blob, blob.digest)

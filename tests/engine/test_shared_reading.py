@@ -137,6 +137,27 @@ async def test_a_reader_that_stalls_loses_its_place_and_reads_for_itself(seconds
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_source_that_stalls_costs_no_reader_its_place() -> None:
+    async def stall(offset: int) -> None:
+        await anyio.sleep(0.5 if offset == MIB else 0)
+
+    origin = Scripted(before=stall)
+    blob = origin.hold(os.urandom(9 * MIB))
+
+    def stream(pause: float) -> Work:
+        async def work(reader: RemoteReader) -> None:
+            at = 0
+            while at < blob.size:
+                at += len(await reader.read(at, MIB))
+                await anyio.sleep(pause)
+
+        return work
+
+    await together(reads_of(memory=MIB), blob, stream(0), stream(0.002), stream(0.02))
+    assert origin.offsets == [0]
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_part_that_is_stuck_in_a_target_keeps_its_bytes_and_holds_up_no_other() -> None:
     origin = Scripted()
     blob = origin.hold(os.urandom(9 * MIB))

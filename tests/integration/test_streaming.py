@@ -7,18 +7,19 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import anyio
 import pytest
-from origins import OverHttp, layers_of, remote
+from origins import OverHttp, Scripted, layers_of, remote
 from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET
 from transports import parts
 
 from asyncpush import AwsOptions, Pusher, PushItem, PushOptions, PushReport
 from asyncpush.engine.journal import open_journal
-from asyncpush.errors import DigestMismatchError, SourceError
+from asyncpush.errors import DigestMismatchError, SourceError, TransientError
 from asyncpush.localregistry import (
     CallInfo,
     DistributionOptions,
@@ -33,6 +34,7 @@ from asyncpush.oci import mediatypes
 from asyncpush.oci.layout import Layout
 from asyncpush.oci.writer import LayoutWriter
 from asyncpush.plan.graph import Plan
+from asyncpush.registries.content import read_manifest
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +152,27 @@ async def test_connections_of_the_source_that_break_are_not_noticed_by_the_targe
         assert origin.given == sum(blobs.values()) == report.bytes_sent
         asked = {"v2.HeadBlob", "v2.HeadManifest"}
         assert {action for action, _ in server.calls.counters.errors} <= asked
+
+
+@pytest.mark.parametrize("transport", ["native", "plain"])
+async def test_manifests_that_are_elsewhere_are_read_when_they_are_committed_and_verified(
+    tmp_path: Path, source_store: Path, layout: Path, transport: str
+) -> None:
+    async with source_at(source_store) as origin, serving(tmp_path) as server:
+        async with Pusher(options_for(server, transport)) as pusher:
+            plan = await plan_from(pusher, origin, layout, target_of(server, transport))
+            manifests = Scripted(refuse=[TransientError("HTTP 503")] * 3)
+            for graph in plan.repositories.values():
+                for digest, manifest in graph.manifests.items():
+                    source = manifests.hold(await read_manifest(manifest.source, digest))
+                    graph.manifests[digest] = replace(manifest, source=source)
+            report = await pusher.push_plan(plan)
+            assert report.ok, failures(report)
+            manifests.refuse = [TransientError("HTTP 503")] * 3
+            verified = await pusher.verify(plan)
+        assert verified.ok
+        await assert_complete(server, layout)
+        assert manifests.given == 2 * sum(map(len, manifests.blobs.values()))
 
 
 async def test_content_that_is_not_its_digests_is_never_completed(

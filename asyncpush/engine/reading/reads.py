@@ -14,6 +14,7 @@ from asyncpush.engine.reading.proof import Proof
 from asyncpush.engine.reading.window import Place, Window
 from asyncpush.errors import SourceError, TransientError
 from asyncpush.oci.digest import Digest
+from asyncpush.oci.layout import BlobSource
 from asyncpush.oci.remote import BlobOrigin, RemoteBlob
 from asyncpush.registries.content import read_manifest
 
@@ -85,19 +86,18 @@ class Reads:
             for window in self._windows.get(key, ()):
                 window.trim()
 
-    async def manifest(self, blob: RemoteBlob) -> bytes:
-        """A manifest, whole and proven, with retries.
+    async def manifest(self, source: BlobSource, digest: Digest) -> bytes:
+        """A manifest, whole and proven; one that comes from elsewhere with retries.
 
-        :raises ContentError: it cannot be read, or is not what its descriptor says.
+        :raises ContentError: it cannot be read, or is not what it was when it was planned.
         """
-
-        async def read() -> bytes:
-            return await read_manifest(blob, blob.digest)
-
+        if not isinstance(source, RemoteBlob):
+            return await read_manifest(source, digest)
+        name = source.origin.name
         try:
-            return await self.calls.call(blob.origin.name, read)
+            return await self.calls.call(name, partial(read_manifest, source, digest))
         except TransientError as exc:
-            raise SourceError(exc.message, advice=exc.advice, **exc.where) from exc
+            raise SourceError(exc.message, advice=exc.advice, **exc.where).at(source=name) from exc
 
     def find(self, blob: RemoteBlob, offset: int) -> Window | None:
         """A window that a reader can join at an offset."""
