@@ -151,6 +151,15 @@ class DigestMismatchError(ContentError):
     kind = "digest-mismatch"
 
 
+class SourceError(ContentError):
+    """A source that does not give its content, after all retries. ``where`` has source and digest.
+
+    It is no :class:`TransientError`, which would let a call to the target be tried again.
+    """
+
+    kind = "source"
+
+
 class UnsafePathError(ContentError):
     """A path or symbolic link that leads out of the layout."""
 

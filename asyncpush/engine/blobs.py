@@ -16,6 +16,7 @@ from asyncpush.engine.upload import BlobUpload
 from asyncpush.engine.work import Once, for_each
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
+from asyncpush.oci.remote import RemoteBlob
 from asyncpush.plan.graph import PlannedBlob, RepositoryPlan
 from asyncpush.registries.base import UploadSession
 
@@ -79,6 +80,7 @@ class RepositoryBlobs:
         :raises AsyncpushError: the first failure.
         """
         there = await self.there(digests)
+        self._context.reads.alive(self._repository.registry.host)
         own: list[Digest] = []
         following: list[Digest] = []
         for digest in digests:
@@ -134,14 +136,21 @@ class RepositoryBlobs:
         return _Way.MOUNTED if answer.mounted else _Way.SENT
 
     def _has(self, blob: PlannedBlob) -> None:
+        self._forgo(blob)
         if self.mounts is not None:
             self.mounts.stored(self._repository, [blob.digest])
+
+    def _forgo(self, blob: PlannedBlob) -> None:
+        """Let other registries that read this blob wait for this one no longer."""
+        if isinstance(blob.source, RemoteBlob):
+            self._context.reads.forgo(blob.source, self._repository.registry.host)
 
     async def _upload(self, blob: PlannedBlob, opened: UploadSession | None, tally: Tally) -> None:
         upload = BlobUpload(self._context, self._journal, self._repository, blob, opened)
         try:
             await upload.run()
         except AsyncpushError as exc:
+            self._forgo(blob)
             exc.at(digest=blob.digest, file=getattr(blob.source, "path", None))
             where = str(self._repository)
             self._context.emit(LayerFailed(where, blob.digest, blob.size, upload.sent, exc))

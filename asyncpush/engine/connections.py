@@ -15,6 +15,8 @@ from asyncpush.engine.context import Context, Health, Limits
 from asyncpush.engine.events import EventSink, Warned
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import PUBLISHED_QUOTAS, Paces
+from asyncpush.engine.reading.calls import SourceCalls
+from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import ByteLimiter, Once
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry
@@ -41,6 +43,8 @@ class Connections:
         self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
         # Hashing is the one piece of work that fills a processor.
         self._hashing = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        calls = SourceCalls(options.attempts, options.retry_base, options.retry_cap, emit)
+        self.reads = Reads(calls, options.memory // 2, self._hashing)
         self._contexts: Once[AnyRegistry, Context] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
@@ -127,7 +131,16 @@ class Connections:
             memory=self._memory,
         )
         paces = self._paces_of(registry)
-        return Context(transport, self._options, limits, self._retrier, paces, self._emit, Health())
+        return Context(
+            transport,
+            self._options,
+            limits,
+            self._retrier,
+            paces,
+            self._emit,
+            Health(),
+            self.reads,
+        )
 
     def _paces_of(self, registry: AnyRegistry) -> Paces:
         """The paces of a registry's calls: the same when it is tried again, with their counts."""

@@ -12,6 +12,7 @@ from asyncpush.engine.events import EventSink
 from asyncpush.engine.optional import OptionalCall
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.pace import Paces
+from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.refusals import Refusals
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.throughput import Throughput
@@ -116,6 +117,7 @@ class Context:
     paces: Paces
     emit: EventSink
     health: Health
+    reads: Reads
     throughput: Throughput = field(default_factory=Throughput)
     refusals: Refusals = field(default_factory=Refusals)
     reading_tags: OptionalCall = field(default_factory=OptionalCall)

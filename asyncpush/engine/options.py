@@ -38,8 +38,11 @@ class PushOptions:
     Each registry has bounds of its own, so that one that is slow or gone holds up no other; what
     all of them hold in memory has one bound. Peak memory is about 60 MiB for the interpreter and
     the AWS client, plus ``min(parts * registries * 1.9 MiB, memory)`` for what is in flight, plus
-    about 1 KiB for each image and 0.5 KiB for each distinct blob of a repository. Open files are at
-    most ``layers`` plus ``connections`` for each registry.
+    about 1 KiB for each image and 0.5 KiB for each distinct blob of a repository. Blobs that are
+    read from elsewhere add ``memory / 2`` (at least one part) and 1 MiB for each that is being
+    read; over ECR's own API, ``memory / 2`` is also what all parts of such blobs in flight may
+    hold, ``part_size`` each. Open files are at most ``layers`` plus ``connections`` for each
+    registry.
 
     :param images: images in flight to each registry: asked about, uploaded or being committed.
     :param layers: blobs in flight to each registry, over all images. One part of each is in flight

@@ -15,6 +15,7 @@ from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.work import for_each
 from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
+from asyncpush.oci.remote import RemoteBlob
 from asyncpush.plan.graph import Plan, PlannedImage, RepositoryPlan
 from asyncpush.plan.reference import AnyRegistry, Repository
 from asyncpush.plan.sharing import Sharing, Speed, foreseen, share, shared_digests
@@ -36,6 +37,7 @@ class Repositories:
         self._journal = journal
         self._opened: dict[Repository, RepositoryPush] = {}
         self._mounts: dict[AnyRegistry, Mounts] = {}
+        self._expect_shared_reads()
 
     async def get(self, repository: Repository) -> RepositoryPush:
         """A repository, opened.
@@ -44,6 +46,22 @@ class Repositories:
         """
         context = await self._connections.get(repository.registry)
         return self._open(repository, context)
+
+    def _expect_shared_reads(self) -> None:
+        """Let registries that want the same blobs from elsewhere read them together."""
+        if len({repository.registry for repository in self._plan.repositories}) < 2:
+            return
+        for repository, graph in self._plan.repositories.items():
+            for blob in graph.blobs.values():
+                if isinstance(blob.source, RemoteBlob):
+                    self._connections.reads.expect(blob.source, repository.registry.host)
+
+    def _forgo_shared_reads(self, registry: AnyRegistry) -> None:
+        """Let no other registry wait for one that cannot be reached."""
+        for graph in self._graphs(registry):
+            for blob in graph.blobs.values():
+                if isinstance(blob.source, RemoteBlob):
+                    self._connections.reads.forgo(blob.source, registry.host)
 
     async def turns(
         self, registry: AnyRegistry, images: Sequence[PlannedImage]
@@ -56,6 +74,7 @@ class Repositories:
             context = await self._connections.get(registry)
             sharing = await self._share(context, registry)
         except AsyncpushError:
+            self._forgo_shared_reads(registry)
             return images  # Each of them will tell.
         if sharing is None or context.transport.mounting is None:
             return images

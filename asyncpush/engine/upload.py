@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeVar
 
 from asyncpush.engine.context import Context
 from asyncpush.engine.events import LayerStarted, PartSent, UploadResumed
 from asyncpush.engine.journal import NoJournal
+from asyncpush.engine.reading.reader import RemoteReader, open_remote
 from asyncpush.errors import (
     BlobExistsError,
     LimitError,
     PartOutOfOrderError,
     RegistryError,
+    TransientError,
     UploadBrokenError,
     UploadNotFoundError,
 )
+from asyncpush.oci.remote import RemoteBlob
 from asyncpush.plan.graph import PlannedBlob
 from asyncpush.plan.limits import ECR, MIB
 from asyncpush.plan.reference import Repository
@@ -64,7 +68,7 @@ class BlobUpload:
         :raises ContentError: the blob cannot be read.
         """
         asked = time.monotonic()
-        async with self._context.limits.layers, open_blob(self._blob.source) as reader:
+        async with self._context.limits.layers, self._open() as reader:
             waited = time.monotonic() - asked
             self._context.emit(
                 LayerStarted(str(self._repository), self._blob.digest, self._blob.size, waited)
@@ -90,6 +94,12 @@ class BlobUpload:
                 else:
                     break
         await self._journal.end_upload(self._repository, self._blob.digest)
+
+    def _open(self) -> AbstractAsyncContextManager[BlobReader]:
+        source = self._blob.source
+        if isinstance(source, RemoteBlob):
+            return open_remote(self._context.reads, source, self._repository.registry.host)
+        return open_blob(source)
 
     async def _give_up_or_wait(self, error: UploadNotFoundError, begun: int) -> None:
         """Decide whether a blob whose session is lost gets a new one.
@@ -151,9 +161,7 @@ class BlobUpload:
         while offset < self._blob.size:
             length = min(part_size, self._blob.size - offset)
             try:
-                receipt = await self._call(
-                    "UploadLayerPart", partial(self._send, session, reader, offset, length)
-                )
+                receipt = await self._deliver(session, reader, offset, length)
                 last, session = receipt.last, receipt.session
             except PartOutOfOrderError as exc:
                 if exc.last_valid_byte is None:
@@ -188,6 +196,27 @@ class BlobUpload:
             offset += received
             await self._journal.note_upload(self._repository, self._blob.digest, session, offset)
         return session
+
+    async def _deliver(
+        self, session: UploadSession, reader: BlobReader, offset: int, length: int
+    ) -> PartReceipt:
+        """Send a part, with retries."""
+        if isinstance(reader, RemoteReader):
+            if self._transport.reads_twice(session):
+                # It stays in memory between two tries, so that the source is not read again.
+                async with reader.part(offset, length) as part:
+                    return await self._call(
+                        "UploadLayerPart", partial(self._send, session, part, offset, length)
+                    )
+            chunk = _Chunk(
+                partial(self._send, session, reader, offset, length),
+                partial(self._transport.last_received, self._name, session),
+                offset,
+            )
+            return await self._call("UploadLayerPart", chunk.send)
+        return await self._call(
+            "UploadLayerPart", partial(self._send, session, reader, offset, length)
+        )
 
     async def _send(
         self, session: UploadSession, reader: BlobReader, offset: int, length: int
@@ -229,3 +258,46 @@ class BlobUpload:
                 f" at most {ECR.layer_parts:,}",
                 advice="choose larger parts with --part-size, or split the layer",
             )
+
+
+class _Chunk:
+    """One chunk that comes from elsewhere, on its way into a session.
+
+    :param send: sends it from its first byte on.
+    :param ask: gives the offset of the last byte that the registry holds of the session.
+    :param offset: of its first byte.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[PartReceipt]],
+        ask: Callable[[], Awaitable[int]],
+        offset: int,
+    ) -> None:
+        self._send = send
+        self._ask = ask
+        self._offset = offset
+        self._tried = False
+
+    async def send(self) -> PartReceipt:
+        """Send it; before it is sent again, ask what has arrived.
+
+        So the source is read again from the byte where the chunk broke off, and not from the
+        chunk's first byte until the registry refuses that.
+
+        :raises PartOutOfOrderError: the registry has some of it.
+        """
+        if self._tried:
+            last = await self._arrived()
+            if last >= self._offset:
+                raise PartOutOfOrderError("the chunk broke off", last_valid_byte=last)
+        self._tried = True
+        return await self._send()
+
+    async def _arrived(self) -> int:
+        try:
+            return await self._ask()
+        except (TransientError, UploadNotFoundError):
+            raise
+        except RegistryError:
+            return -1  # A registry that cannot say refuses what does not follow.

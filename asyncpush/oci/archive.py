@@ -16,7 +16,7 @@ from asyncpush.oci import digest as digests
 from asyncpush.oci.descriptor import REF_NAME, Descriptor, parse_descriptor
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.dockerarchive import DockerArchive
-from asyncpush.oci.layout import BlobData, BlobSource, check_layout_version
+from asyncpush.oci.layout import BlobData, BlobRange, BlobSource, check_layout_version
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, load_json
 from asyncpush.oci.scratch import Scratch
 from asyncpush.oci.tar import Tar, checked
@@ -54,7 +54,7 @@ class OciArchive:
         """See :meth:`asyncpush.oci.layout.Layout.find`."""
         if descriptor.data is not None:
             return BlobData(descriptor.data)
-        source = self._tar.source(_blob_name(descriptor.digest))
+        source = self.range_of(descriptor.digest)
         return checked(source, descriptor, self.root)
 
     def find_manifest(self, descriptor: Descriptor) -> BlobSource:
@@ -70,7 +70,11 @@ class OciArchive:
 
     def holds(self, digest: Digest) -> bool:
         """See :meth:`asyncpush.oci.layout.Layout.holds`."""
-        return self._tar.source(_blob_name(digest)) is not None
+        return self.range_of(digest) is not None
+
+    def range_of(self, digest: Digest) -> BlobRange | None:
+        """Where in the archive a blob is; None if it is not there."""
+        return self._tar.source(_blob_name(digest))
 
 
 class DockerLayout(OciArchive):
@@ -110,6 +114,13 @@ def open_archive(
     """
     scratch = scratch or Scratch()
     tar = Tar(scratch.tar_of(path), scratch.check)
+    return archive_in(tar, kind, scratch, compress_layers=compress_layers)
+
+
+def archive_in(
+    tar: Tar, kind: str, scratch: Scratch, *, compress_layers: bool = False
+) -> OciArchive | DockerArchive:
+    """As :func:`open_archive`, for a tar file that is open."""
     if kind == "oci-archive":
         return OciArchive(tar)
     if "oci-layout" in tar:

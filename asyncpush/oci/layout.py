@@ -26,9 +26,9 @@ from asyncpush.oci.digest import Digest
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES, load_json
 from asyncpush.oci.remote import RemoteBlob
 
-# A layout's index.json is no registry's business, so it may be larger than a manifest: a layout of
-# 100,000 entries of 250 bytes each has 25 MB.
-_MAX_INDEX_BYTES = 256 * 1024 * 1024
+MAX_INDEX_BYTES = 256 * 1024 * 1024
+"""The largest ``index.json`` that is read. It is no registry's business, so it may be larger than a
+manifest: a layout of 100,000 entries of 250 bytes each has 25 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +196,7 @@ class Layout:
         path = str(self.root / "index.json")
         if self._size_inside(path) is None:
             raise LayoutError("the layout has no index.json", file=path)
-        try:
-            document = load_json(_read(path, _MAX_INDEX_BYTES))
-            manifests = document.get("manifests")
-            if not isinstance(manifests, list):
-                raise ManifestError("manifests is missing or no list")
-            return tuple(parse_descriptor(m, f"manifests[{i}]") for i, m in enumerate(manifests))
-        except LimitError:
-            raise
-        except AsyncpushError as exc:
-            raise LayoutError(f"index.json: {exc.message}", **{**exc.where, "file": path}) from exc
+        return parse_entries(_read(path, MAX_INDEX_BYTES), path)
 
     def _blob_path(self, digest: Digest) -> str:
         # A parsed digest has no separator and no dot in it, so this never climbs.
@@ -254,6 +245,20 @@ def read_manifest(source: BlobSource) -> bytes:
         with opened(source) as fd:
             return os.pread(fd, source.size, source.offset)
     return _read(source.path, MAX_MANIFEST_BYTES)
+
+
+def parse_entries(raw: bytes, file: str) -> tuple[Descriptor, ...]:
+    """Read a layout's ``index.json``.
+
+    :raises LayoutError: it is damaged.
+    """
+    try:
+        manifests = load_json(raw).get("manifests")
+        if not isinstance(manifests, list):
+            raise ManifestError("manifests is missing or no list")
+        return tuple(parse_descriptor(m, f"manifests[{i}]") for i, m in enumerate(manifests))
+    except AsyncpushError as exc:
+        raise LayoutError(f"index.json: {exc.message}", **{**exc.where, "file": file}) from exc
 
 
 def check_layout_version(raw: bytes, file: str) -> None:

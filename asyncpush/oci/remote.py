@@ -28,8 +28,13 @@ class BlobOrigin(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of a blob from an offset on, in pieces, over one connection.
 
-        One try: a connection that breaks ends the iteration with an error, and the caller asks
-        again from the byte where it broke. The bytes are not proven; the caller does that.
+        Pieces have 256 KiB at most: each is held as a whole. Entering, iterating and leaving may
+        happen in different tasks, one at a time, so no cancel scope or task group may be open
+        across a ``yield``. An iteration that was cancelled is not gone on with.
+
+        One try, unless the error's ``where`` has ``attempts``: a connection that breaks ends the
+        iteration with an error, and the caller asks again from the byte where it broke. The bytes
+        are not proven; the caller does that.
 
         :param size: bytes of the whole blob, as its descriptor gives them.
         :param offset: the first byte that is wanted, from 0 to ``size``.

@@ -85,6 +85,28 @@ class Scratch:
             reason = getattr(exc, "strerror", None) or str(exc)
             raise LayoutError(f"the archive cannot be read: {reason}", file=name) from exc
 
+    def spool(self, read: Callable[[int], bytes], name: str) -> BlobRange:
+        """Keep what can be read once alone, or only from afar; decompressed if it is compressed.
+
+        :param read: gives the next bytes, at most as many as it is asked for; none at the end.
+        :param name: where they come from, for errors.
+        :raises LayoutError: the compressed data are damaged.
+        :raises TemporarySpaceError: it is larger than the bound, or the disk is full.
+        """
+        start = b""
+        while len(start) < MAGIC_BYTES and (more := read(MAGIC_BYTES - len(start))):
+            start += more
+        begin = [start]
+
+        def following(size: int) -> bytes:
+            self.check()
+            return begin.pop() if begin else read(size)
+
+        kind = compression_of(start)
+        if kind is not None:
+            return self._write(decompress(kind, following, name), name)
+        return self._write(iter(lambda: following(MIB), b""), name)
+
     def compress(self, layer: BlobRange, diff_id: Digest) -> tuple[Digest, BlobRange]:
         """A layer, compressed: its digest, and where it is.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from asyncpush.errors import BlobMissingError, DigestMismatchError, LayoutError, LimitError
 from asyncpush.oci.descriptor import Descriptor
-from asyncpush.oci.layout import BlobRange, BlobSource, opened, read_manifest
+from asyncpush.oci.layout import BlobRange, BlobSource, opened
 from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
 
 _MOST_MEMBERS = 500_000
@@ -34,6 +35,14 @@ class _Member:
     sparse: bool = False
 
 
+class RandomAccess(Protocol):
+    """Bytes that are not in a file of this machine, and can be read from anywhere."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes from an offset on, and fewer only at the end."""
+        ...
+
+
 class Tar:
     """A tar file's regular files by name.
 
@@ -43,17 +52,24 @@ class Tar:
 
     :param whole: where it is.
     :param check: called for each file; may raise to end the work.
+    :param content: gives its bytes where it is in no file; ``whole`` then has the offsets alone.
     :raises LayoutError: it is no tar file, is cut off, or holds too much.
     """
 
-    def __init__(self, whole: BlobRange, check: Callable[[], None] = lambda: None) -> None:
-        self.path = Path(whole.path)
+    def __init__(
+        self,
+        whole: BlobRange,
+        check: Callable[[], None] = lambda: None,
+        content: RandomAccess | None = None,
+    ) -> None:
+        self.path: Path | str = Path(whole.path) if content is None else whole.path
         self._whole = whole
+        self._content = content
         self._members: dict[str, _Member] = {}
         self._twice: set[str] = set()
         try:
-            with opened(whole) as fd:
-                self._read_headers(_Headers(fd, whole), check)
+            with self._reading() as read:
+                self._read_headers(_Headers(read, whole), check)
         except OSError as exc:
             raise LayoutError(
                 f"the archive cannot be read: {exc.strerror}", file=whole.path
@@ -106,10 +122,19 @@ class Tar:
             raise LimitError(
                 f"{name} has {source.size} bytes, at most {most} are read", file=self._whole.path
             )
-        data = read_manifest(source)
+        with self._reading() as read_at:
+            data = read_at(source.offset, source.size)
         if len(data) != source.size:
             raise LayoutError("the archive became shorter while it was read", file=self._whole.path)
         return data
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Callable[[int, int], bytes]]:
+        if self._content is not None:
+            yield self._content.read
+            return
+        with opened(self._whole) as fd:
+            yield lambda offset, size: os.pread(fd, size, offset)
 
     def _read_headers(self, headers: Any, check: Callable[[], None]) -> None:
         with tarfile.open(fileobj=headers, mode="r:") as tar:
@@ -151,8 +176,8 @@ class Tar:
 class _Headers:
     """What tarfile reads a tar's headers from; the size that a header claims is not believed."""
 
-    def __init__(self, fd: int, whole: BlobRange) -> None:
-        self._fd = fd
+    def __init__(self, read_at: Callable[[int, int], bytes], whole: BlobRange) -> None:
+        self._read_at = read_at
         self._whole = whole
         self._at = 0
         self.begin()
@@ -176,7 +201,7 @@ class _Headers:
         if self._left < 0:
             raise tarfile.ReadError("its headers have no end")
         size = max(0, min(size, self._whole.size - self._at))
-        data = os.pread(self._fd, size, self._whole.offset + self._at)
+        data = self._read_at(self._whole.offset + self._at, size)
         self._at += len(data)
         return data
 
@@ -190,7 +215,7 @@ class _Headers:
             raise tarfile.ReadError(f"what stands at byte {at} is no header")
 
 
-def checked(source: BlobSource | None, descriptor: Descriptor, archive: Path) -> BlobSource:
+def checked(source: BlobSource | None, descriptor: Descriptor, archive: Path | str) -> BlobSource:
     """What an archive has for a descriptor.
 
     :raises BlobMissingError: nothing.

@@ -150,6 +150,13 @@ class Transport(Protocol):
         """
         ...
 
+    def reads_twice(self, session: UploadSession) -> bool:
+        """Whether a part of this session is read twice, to hash it and to send it.
+
+        Such a part is given in memory or in a file and never as a stream.
+        """
+        ...
+
     async def upload_part(
         self,
         repository: str,

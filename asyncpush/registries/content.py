@@ -1,8 +1,9 @@
-"""Reading a blob in pieces, by offset, from a file or from memory, without holding all of it."""
+"""Reading a blob in pieces, by offset, from a file, from memory or from elsewhere."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -11,17 +12,18 @@ import aiofiles
 import anyio
 import anyio.to_thread
 
-from asyncpush.errors import ContentError
+from asyncpush.errors import ContentError, LimitError
 from asyncpush.oci import layout
 from asyncpush.oci.digest import Digest, verify
-from asyncpush.oci.layout import BlobData, BlobRange, BlobSource
+from asyncpush.oci.layout import BlobData, BlobRange, BlobSource, LocalBlob
+from asyncpush.oci.manifest import MAX_MANIFEST_BYTES
 from asyncpush.oci.remote import RemoteBlob
 
 # Linux answers EAGAIN to such a read that would have to wait for the disk.
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
-class BlobReader(Protocol):
+class LocalReader(Protocol):
     """Content that can be read again and again, from any offset, on any thread."""
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
@@ -45,6 +47,26 @@ class BlobReader(Protocol):
     def file(self) -> tuple[int, int] | None:
         """The open file that holds the content and the offset where it begins, if there is one."""
         ...
+
+
+class StreamReader(ABC):
+    """Content that comes from elsewhere and is read in order, once if possible.
+
+    One part of a blob is read at a time.
+    """
+
+    @abstractmethod
+    async def read(self, offset: int, most: int) -> bytes | memoryview:
+        """The bytes from an offset on, at least one and at most ``most``.
+
+        The next read goes on behind them; one at another offset costs a connection.
+
+        :raises ContentError: the content cannot be read, or is not what its descriptor says. The
+            last byte of a blob that was read in order is only given once its digest is proven.
+        """
+
+
+BlobReader = LocalReader | StreamReader
 
 
 class _FileReader:
@@ -113,8 +135,8 @@ class _MemoryReader:
 
 
 @asynccontextmanager
-async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
-    """Open a blob for reading; one file descriptor until the context ends.
+async def open_blob(source: LocalBlob) -> AsyncIterator[LocalReader]:
+    """Open a blob on this machine for reading; one file descriptor until the context ends.
 
     :raises ContentError: the file cannot be opened.
     """
@@ -123,13 +145,6 @@ async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
         return
     if isinstance(source, BlobRange) and source.file is not None:
         yield _FileReader(source.file.fileno(), source.path, source.offset)
-        return
-    if isinstance(source, RemoteBlob):
-        # To be replaced by the streaming reader: the whole blob in memory.
-        async with source.origin.read(source.digest, source.size, 0) as pieces:
-            data = b"".join([piece async for piece in pieces])
-        verify(data, source.digest, source.size)
-        yield _MemoryReader(data)
         return
     try:
         # Cancelled while a thread opens it, the file would be nobody's to close.
@@ -146,16 +161,37 @@ async def open_blob(source: BlobSource) -> AsyncIterator[BlobReader]:
 
 
 async def read_manifest(source: BlobSource, digest: Digest) -> bytes:
-    """The bytes of a manifest as they are on disk, proven once more.
+    """The bytes of a manifest as they are at their source, proven once more.
 
     :raises ContentError: they cannot be read, or are not what they were when they were planned.
+    :raises TransientError: the source's connection broke; a call is tried once here.
     """
     if isinstance(source, BlobData):
         return source.data
-    try:
-        # On one thread from opening to closing, so that a cancelled push leaves no file open.
-        raw = await anyio.to_thread.run_sync(layout.read_manifest, source)
-    except OSError as exc:
-        raise ContentError(f"cannot be read: {exc.strerror}", file=source.path) from exc
+    if isinstance(source, RemoteBlob):
+        raw = await _read_remote(source)
+    else:
+        try:
+            # On one thread from opening to closing, so that a cancelled push leaves no file open.
+            raw = await anyio.to_thread.run_sync(layout.read_manifest, source)
+        except OSError as exc:
+            raise ContentError(f"cannot be read: {exc.strerror}", file=source.path) from exc
     verify(raw, digest, source.size)
     return raw
+
+
+async def _read_remote(source: RemoteBlob) -> bytes:
+    """A small blob, whole; one byte too many ends the reading."""
+    if source.size > MAX_MANIFEST_BYTES:
+        raise LimitError(
+            f"the manifest has {source.size} bytes, registries take at most {MAX_MANIFEST_BYTES}",
+            digest=source.digest,
+            source=source.origin.name,
+        )
+    raw = bytearray()
+    async with source.origin.read(source.digest, source.size, 0) as pieces:
+        async for piece in pieces:
+            raw += piece
+            if len(raw) > source.size:
+                break
+    return bytes(raw)

@@ -235,3 +235,18 @@ def test_the_room_is_free_again_when_nothing_refers_to_it(tmp_path: Path) -> Non
     del scratch, where
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)
+
+
+@pytest.mark.parametrize("kind", ["plain", *PACKERS])
+@pytest.mark.parametrize("data", [b"", b"abc", SHORT], ids=len)
+def test_a_stream_is_kept_as_what_is_in_it(kind: str, data: bytes) -> None:
+    stream = io.BytesIO(PACKERS.get(kind, bytes)(data))
+    # A pipe gives what it has, which may be a byte.
+    place = Scratch().spool(lambda size: stream.read(min(size, 1 + len(data) // 5)), "a pipe")
+    assert place.path == "a pipe"
+    assert read_manifest(place) == data
+
+
+def test_a_stream_keeps_to_the_bound() -> None:
+    with pytest.raises(TemporarySpaceError, match="--temp-space"):
+        Scratch(1000).spool(io.BytesIO(SHORT).read, "a pipe")

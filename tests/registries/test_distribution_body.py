@@ -58,7 +58,7 @@ async def received(body: BlobBody) -> bytes:
             tasks.start_soon(anyio.to_thread.run_sync, receive)
             with ours:
                 ours.setblocking(False)
-                await body._send_file_to(file, ours)
+                await body._send_file_to(body._blob, file, ours)
     return b"".join(pieces)
 
 

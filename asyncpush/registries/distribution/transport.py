@@ -189,6 +189,10 @@ class DistributionTransport:
         self._sent[session.id] = _Sent(last + 1, confirm)
         return last
 
+    def reads_twice(self, session: UploadSession) -> bool:  # noqa: ARG002 - none of this API
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        return False
+
     async def upload_part(
         self,
         repository: str,

@@ -115,6 +115,10 @@ class AutoTransport(HybridTransport):
             raise UploadNotFoundError("the upload session is one of the API that is closed")
         return await self._other.last_received(repository, session)
 
+    def reads_twice(self, session: UploadSession) -> bool:
+        """See :class:`~asyncpush.registries.base.Transport`."""
+        return not _is_address(session)
+
     async def upload_part(
         self,
         repository: str,

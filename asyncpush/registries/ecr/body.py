@@ -17,7 +17,7 @@ import anyio.to_thread
 import pybase64
 
 from asyncpush.errors import ContentError
-from asyncpush.registries.content import BlobReader
+from asyncpush.registries.content import BlobReader, StreamReader
 
 PIECE = 384 * 1024
 """Bytes of a blob that are encoded at a time. A multiple of 3, so that pieces join without padding,
@@ -37,7 +37,7 @@ class PartBody:
     own; aiohttp iterates it.
 
     :param head: the document up to and with the quote that opens the base64 text.
-    :param blob: what the part is read from.
+    :param blob: what the part is read from, twice: no stream.
     :param offset: first byte of the part.
     :param length: bytes of the part.
     :param hashing: limits the threads that hash.
@@ -51,6 +51,8 @@ class PartBody:
         length: int,
         hashing: anyio.CapacityLimiter,
     ) -> None:
+        if isinstance(blob, StreamReader):
+            raise TypeError("a part of a stream must be in memory, since it is read twice")
         self._head = head
         self._blob = blob
         self._offset = offset

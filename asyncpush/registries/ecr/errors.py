@@ -6,6 +6,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from botocore import exceptions as boto
@@ -126,7 +127,7 @@ _CREDENTIAL_CALLS = frozenset(
         "GetRoleCredentials",
     }
 )
-_DENIED = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+) on resource: (\S+)")
+_DENIED = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+) on resource: \"?([^\s\"]+)")
 _DIGESTS = re.compile(r"sha256:[a-f0-9]{64}")
 _Places = dict[str, Any]
 
@@ -156,15 +157,44 @@ def translating(call: str, **where: str | None) -> Iterator[None]:
         ) from exc
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What any AWS service says of a call that failed; ``message`` holds no session token."""
+
+    code: str
+    message: str
+    status: int
+    request_id: str | None
+
+    @classmethod
+    def of(cls, exc: boto.ClientError) -> Answer:
+        """Read an answer out of botocore's error."""
+        error, meta = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
+        return cls(
+            str(error.get("Code", "Unknown")),
+            _SESSION_TOKEN.sub(r"\1***", str(error.get("Message") or "no message")),
+            int(meta.get("HTTPStatusCode", 0)),
+            meta.get("RequestId"),
+        )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the code alone says what kind of error this is, for any service."""
+        return self.code in _BY_CODE
+
+    @property
+    def denied(self) -> tuple[str, str] | None:
+        """The action and the resource that a policy must allow, where the message names them."""
+        found = _DENIED.search(self.message)
+        return (found[1], found[2]) if found else None
+
+
 def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryError:
     """An error that the service answered."""
     response: dict[str, Any] = exc.response
-    error = response.get("Error", {})
-    meta = response.get("ResponseMetadata", {})
-    code = str(error.get("Code", "Unknown"))
-    message = _SESSION_TOKEN.sub(r"\1***", str(error.get("Message") or "no message"))
-    status = int(meta.get("HTTPStatusCode", 0))
-    places = {**where, "call": call, "error": code, "request_id": meta.get("RequestId")}
+    answer = Answer.of(exc)
+    code, message, status = answer.code, answer.message, answer.status
+    places = {**where, "call": call, "error": code, "request_id": answer.request_id}
     if special := _SPECIAL.get(code):
         return special(response, message, places)
     kind, advice = _BY_CODE.get(code) or _by_status(call, code, status)
@@ -179,16 +209,14 @@ def _from_answer(exc: boto.ClientError, call: str, where: _Places) -> RegistryEr
     if status >= 500:
         message = f"{message} (HTTP {status})"
     if advice is _DENIED_ADVICE:
-        action, resource = _denied(call, where, message)
+        # A call may take a further action, which the message alone tells.
+        action, resource = answer.denied or _denied(call, where)
         advice = advice.format(action=action, resource=resource)
     return kind(message, advice=advice, **places)
 
 
-def _denied(call: str, where: _Places, message: str) -> tuple[str, str]:
+def _denied(call: str, where: _Places) -> tuple[str, str]:
     """The action and the resource that a policy must allow."""
-    # A call may take a further action, which the message alone tells.
-    if told := _DENIED.search(message):
-        return told[1], told[2]
     repository = where.get("repository")
     arn = parse_reference(repository).repository.arn if repository else None
     return f"ecr:{call}", arn or "*"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,7 +54,7 @@ def _keys(aws: AwsOptions) -> dict[str, str | None]:
     }
 
 
-async def _assume_role(session: AioSession, aws: AwsOptions, registry: Registry) -> None:
+async def _assume_role(session: AioSession, aws: AwsOptions, region: str) -> None:
     """Let a session have a role's credentials, which it fetches and renews by itself."""
     source = await session.get_credentials()
     if source is None:
@@ -63,8 +64,8 @@ async def _assume_role(session: AioSession, aws: AwsOptions, registry: Registry)
         arguments["ExternalId"] = aws.external_id
 
     def create_client(service: str, **options: Any) -> Any:
-        # STS is asked in the registry's Region, so that no other Region is needed.
-        return session.create_client(service, region_name=registry.region, **options)
+        # STS is asked in the Region of the work, so that no other Region is needed.
+        return session.create_client(service, region_name=region, **options)
 
     fetcher = AioAssumeRoleCredentialFetcher(
         create_client, source, aws.role_arn, extra_args=arguments
@@ -81,13 +82,56 @@ async def open_session(registry: Registry, aws: AwsOptions) -> AioSession:
 
     :raises CredentialsError: the configuration names a profile that does not exist, or the like.
     """
-    with translating("CreateClient", registry=registry.host):
+    return await session_in(registry.region, aws, registry=registry.host)
+
+
+async def session_in(region: str | None, aws: AwsOptions, **where: str | None) -> AioSession:
+    """A session of AWS's standard configuration, with the credentials that the options name.
+
+    :param region: where STS is asked for a role's credentials; None takes the configured Region,
+        or us-east-1 where none is configured.
+    :param where: what it is for, for errors.
+    :raises CredentialsError: the configuration names a profile that does not exist, or the like.
+    """
+    with translating("CreateClient", **where):
         session = AioSession(profile=aws.profile)
         if aws.access_key_id is not None:
             session.set_credentials(aws.access_key_id, aws.secret_access_key, aws.session_token)
         if aws.role_arn is not None:
-            await _assume_role(session, aws, registry)
+            await _assume_role(session, aws, region or configured_region(session))
         return session
+
+
+def configured_region(session: AioSession) -> str:
+    """The Region of the environment or the profile; us-east-1 where there is none.
+
+    Of ``AWS_REGION`` and ``AWS_DEFAULT_REGION`` the first counts, as for the AWS CLI; botocore
+    reads the second alone.
+
+    :raises CredentialsError: the profile does not exist.
+    """
+    with translating("CreateClient"):
+        found = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        return found or "us-east-1"
+
+
+def client_config(aws: AwsOptions, connections: int, user_agent: str, **further: Any) -> AioConfig:
+    """How a client of any service calls it; its own retries are off.
+
+    :param connections: the most connections to keep open.
+    :param user_agent: text to add to the User-Agent header.
+    :param further: fields of botocore's configuration.
+    """
+    return AioConfig(
+        # The caller retries: it knows the part, the budget and the reader that it reports to.
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=connections,
+        connect_timeout=aws.connect_timeout,
+        read_timeout=aws.read_timeout,
+        tcp_keepalive=True,
+        user_agent_extra=user_agent,
+        **further,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -105,26 +149,46 @@ async def open_client(
     :param session: what :func:`open_session` gave, where it is needed beside the client.
     :raises CredentialsError: the configuration names a profile that does not exist, or the like.
     """
-    config = AioConfig(
-        # The engine retries: it knows the part, the budget and the reader that it reports to.
-        retries={"mode": "standard", "total_max_attempts": 1},
-        max_pool_connections=connections,
-        connect_timeout=aws.connect_timeout,
-        read_timeout=aws.read_timeout,
-        tcp_keepalive=True,
+    config = client_config(
+        aws,
+        connections,
+        user_agent,
         use_fips_endpoint=registry.fips or None,
         use_dualstack_endpoint=registry.dual_stack or None,
-        user_agent_extra=user_agent,
     )
+    session = session or await open_session(registry, aws)
+    async with client_of(
+        "ecr", session, aws, config, registry.region, aws.endpoint_url, registry=registry.host
+    ) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def client_of(
+    service: str,
+    session: AioSession,
+    aws: AwsOptions,
+    config: AioConfig,
+    region: str,
+    endpoint_url: str | None = None,
+    **where: str | None,
+) -> AsyncIterator[Any]:
+    """An aiobotocore client of a service.
+
+    :param service: botocore's name of it.
+    :param endpoint_url: its address; None for the one that the configuration names, or AWS's own.
+    :param where: what it is for, for errors.
+    :raises CredentialsError: the configuration names a profile that does not exist, or the like.
+    :raises UsageError: the endpoint's address is none.
+    """
     async with contextlib.AsyncExitStack() as stack:
         try:
-            session = session or await open_session(registry, aws)
-            with translating("CreateClient", registry=registry.host):
+            with translating("CreateClient", **where):
                 client = await stack.enter_async_context(
                     session.create_client(
-                        "ecr",
-                        region_name=registry.region,
-                        endpoint_url=aws.endpoint_url,
+                        service,
+                        region_name=region,
+                        endpoint_url=endpoint_url,
                         **({} if aws.role_arn is not None else _keys(aws)),
                         config=config,
                     )

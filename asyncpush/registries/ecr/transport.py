@@ -134,6 +134,10 @@ class EcrTransport:
         # A registry that takes such a part has spoilt the session.
         raise UploadNotFoundError("the upload has a part that is none of its layer's")
 
+    def reads_twice(self, session: UploadSession) -> bool:  # noqa: ARG002 - every one of this API
+        """See :class:`~asyncpush.registries.base.Transport`: the signature covers the part."""
+        return True
+
     async def upload_part(
         self,
         repository: str,

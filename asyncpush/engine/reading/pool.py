@@ -1,0 +1,93 @@
+"""The memory of all windows: what is reserved, what windows took beyond that, what is kept idle."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+
+import anyio
+
+
+class Pool:
+    """Bytes that windows hold together.
+
+    Reserving waits, first come, first served. Taking more never waits, and is refused while
+    another one waits to reserve. What is kept for later makes room for both.
+
+    :param total: bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        self._waiting: deque[tuple[int, anyio.Event]] = deque()
+        self._idle: OrderedDict[Hashable, tuple[int, Callable[[], None]]] = OrderedDict()
+
+    async def reserve(self, size: int) -> int:
+        """Have ``size`` bytes, or all that there are if that is less.
+
+        :return: the bytes to give back.
+        """
+        size = min(size, self.total)
+        if not self._waiting and self._fits(size):
+            self.used += size
+            return size
+        ticket = (size, anyio.Event())
+        self._waiting.append(ticket)
+        try:
+            await ticket[1].wait()
+        except BaseException:
+            # Cancelled, maybe in the moment in which the bytes were granted.
+            if ticket[1].is_set():
+                self.give(size)
+            else:
+                self._waiting.remove(ticket)
+                self._grant()
+            raise
+        return size
+
+    def take(self, size: int) -> bool:
+        """Have ``size`` bytes at once, or be refused."""
+        if self._waiting or not self._fits(size):
+            return False
+        self.used += size
+        return True
+
+    def force(self, size: int) -> None:
+        """Account for bytes that are held already; nothing is granted until they fit."""
+        self.used += size
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        self.used -= size
+        self._grant()
+
+    def keep(self, key: Hashable, size: int, forget: Callable[[], None]) -> bool:
+        """Keep ``size`` bytes that are not needed until others need the room.
+
+        :param forget: called when they must go.
+        """
+        if not self.take(size):
+            return False
+        self._idle[key] = (size, forget)
+        return True
+
+    def reuse(self, key: Hashable) -> int:
+        """What is kept is needed again.
+
+        :return: its bytes, which are for the caller to give back from now on.
+        """
+        return self._idle.pop(key)[0]
+
+    def _fits(self, size: int) -> bool:
+        while self.used + size > self.total and self._idle:
+            _, (idle, forget) = self._idle.popitem(last=False)
+            forget()
+            self.used -= idle
+        return self.used + size <= self.total
+
+    def _grant(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, event = self._waiting.popleft()
+            self.used += size
+            event.set()
