@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from asyncpush.errors import AsyncpushError, RegistryError
+from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import TagInfo
+from asyncpush.plan.pages import MOST_PAGES, PageGuard
 from asyncpush.plan.reference import AnyRegistry, Repository
 
 T = TypeVar("T")
 
-_MOST_PAGES = 100_000
 NAME_THEM = "name the repositories in images: instead of a pattern"
 """What to do where a registry lists no repositories."""
 
@@ -110,33 +110,21 @@ def read_pages(
     fetch: Callable[[str | None], tuple[Iterable[T], str | None]],
     what: str,
     *,
-    most_pages: int = _MOST_PAGES,
+    most_pages: int = MOST_PAGES,
 ) -> Iterator[T]:
     """Read a listing page by page; one page is in memory at a time.
 
     :param fetch: reads the page of a token, None for the first, and gives the next page's token,
         None behind the last.
     :param what: whose listing it is, for errors.
-    :raises RegistryError: a token comes again, or there is no end of pages.
+    :raises RegistryError: a page comes again, or there is no end of pages.
     """
     token: str | None = None
-    # Hashes instead of tokens: a registry may give out tokens of any length.
-    seen: set[int] = set()
-    for _ in range(most_pages):
-        page, token = fetch(token)
+    guard = PageGuard(what, most_pages)
+    while True:
+        found, token = fetch(token)
+        page = tuple(found)
+        guard.check(page, token)
         yield from page
         if token is None:
             return
-        if hash(token) in seen:
-            raise RegistryError(
-                "the listing loops: a page leads back to one that was read",
-                advice="name repositories and tags one by one, and report this to whoever runs the"
-                " registry",
-                registry=what,
-            )
-        seen.add(hash(token))
-    raise RegistryError(
-        f"the listing does not end: more than {most_pages:,} pages",
-        advice="name repositories and tags one by one",
-        registry=what,
-    )

@@ -49,7 +49,7 @@ class DistributionListing:
     def tags(self, repository: str) -> Iterator[TagInfo]:
         """See :class:`~asyncpush.plan.listing.Listing`."""
         reading = self._source.reading
-        place = reading.place(repository)
+        place = f"{self._source.registry.host}/{repository}"
         try:
             for name in self._read("ListTags", place, partial(reading.tags, repository)):
                 yield TagInfo(name)

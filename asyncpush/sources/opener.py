@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
 
-from asyncpush.errors import AsyncpushError, SourceNotFoundError
+from asyncpush.errors import AsyncpushError, LimitError, SourceNotFoundError
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content
 from asyncpush.oci.remote import RemoteContent
+from asyncpush.plan.pages import PageGuard
 from asyncpush.plan.reference import AnyRegistry, Reference
 from asyncpush.plan.sources import ChooseNames, parse_remote
 from asyncpush.sources.bridge import on_loop
-from asyncpush.sources.pages import names_of
 from asyncpush.sources.registry import RegistryContent, SourceRegistry
 
 _OPENED_AT_ONCE = 32
+# Ten times the images that ECR keeps in a repository; their names alone take 100 MiB.
+_MOST_TAGS = 1_000_000
 
 Connect = Callable[[AnyRegistry], Awaitable[SourceRegistry]]
 """Gives the connected registry, one for all that ask."""
@@ -79,22 +81,6 @@ class Opener:
             for remote, together in grouped.values():
                 tasks.start_soon(partial(remote.prefetch, together, nested=nested))
 
-    async def repositories(self, registry: AnyRegistry) -> AsyncIterator[tuple[str, ...]]:
-        """The names of a registry's repositories, page by page, each once.
-
-        :raises AccessDeniedError: the registry does not list them.
-        """
-        source = await self._connect(registry)
-        place = f"docker://{registry.host}"
-        async for page in names_of(
-            lambda following: source.call(
-                "ListRepositories", registry.host, partial(source.reading.catalog, following)
-            ),
-            "repositories",
-            place,
-        ):
-            yield page
-
     async def _open(self, source: str, choose: ChooseNames | None) -> Content:
         reference = parse_remote(source)
         registry = await self._connect(reference.repository.registry)
@@ -113,16 +99,27 @@ class Opener:
     ) -> Sequence[str]:
         reading, name = registry.reading, reference.repository.name
         place = reading.place(name)
-        tags: list[str] = []
+        tags: dict[str, None] = {}
+        guard = PageGuard(place)
+        following: str | None = None
         try:
-            async for page in names_of(
-                lambda following: registry.call(
-                    "ListTags", str(reference.repository), partial(reading.tags, name, following)
-                ),
-                "tags",
-                place,
-            ):
-                tags += page
+            while True:
+                page = await registry.call(
+                    "ListTags",
+                    str(reference.repository),
+                    partial(reading.tags, name, following),
+                )
+                tags.update(dict.fromkeys(page.names))
+                following = page.following
+                guard.check(page.names, following)
+                if len(tags) > _MOST_TAGS:
+                    raise LimitError(
+                        f"the source repository has more than {_MOST_TAGS:,} tags",
+                        advice="name images with their tags: SOURCE:TAG",
+                        source=place,
+                    )
+                if following is None:
+                    break
         except SourceNotFoundError as exc:
             raise content.no_repository(exc) from exc
         if not tags:
@@ -131,7 +128,7 @@ class Opener:
                 advice="name an image by its digest: docker://HOST/REPOSITORY@sha256:...",
                 source=place,
             )
-        return tags
+        return list(tags)
 
 
 class FromThread:

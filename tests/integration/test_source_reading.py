@@ -28,9 +28,9 @@ from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Layout
 from asyncpush.plan.reference import DistributionRegistry, Repository
 from asyncpush.registries.distribution.dockerconfig import Login
-from asyncpush.registries.distribution.reading import RateLimit, media_type_of
+from asyncpush.registries.distribution.ratelimit import RateLimit
+from asyncpush.registries.distribution.reading import media_type_of
 from asyncpush.registries.distribution.transport import open_transport
-from asyncpush.sources.opener import Opener
 from asyncpush.sources.registry import RegistryOrigin
 
 pytestmark = pytest.mark.anyio
@@ -242,21 +242,20 @@ async def test_a_catalog_comes_in_pages_or_is_refused(source: str) -> None:
             headers["Link"] = f'</v2/_catalog?last={names[begin]}&n=1>; rel="next"'
         return web.json_response({"repositories": names[begin : begin + 1]}, headers=headers)
 
-    async with (
-        gate_before(source, reply) as gate,
-        open_remotes(PushOptions(attempts=2, retry_base=0), lambda _event: None) as remotes,
-    ):
-        opener = Opener(remotes.connect)
-        registry = DistributionRegistry(gate.address)
-        found = [page async for page in opener.repositories(registry)]
-        assert found == [("a",), ("b",), ("team/app",)]
-        for status in (401, 403, 404, 405):
+    async with origin_behind(source, reply) as origin:
+        reading = origin.source.reading
+        found = []
+        following: str | None = None
+        for _ in range(3):
+            page = await reading.catalog(following)
+            found.append(page.names)
+            following = page.following
+        assert (found, following) == ([("a",), ("b",), ("team/app",)], None)
+        for status in (401, 403, 404):
             refused[:] = [web.Response(status=status)]
-            with pytest.raises(AsyncpushError) as caught:
-                [page async for page in opener.repositories(registry)]
-            if status != 405:
-                assert isinstance(caught.value, AccessDeniedError)
-                assert "one by one" in caught.value.advice
+            with pytest.raises(AccessDeniedError) as caught:
+                await reading.catalog()
+            assert "one by one" in caught.value.advice
 
 
 async def test_what_refers_to_a_manifest_is_listed(source: str, sample: Path) -> None:
@@ -291,7 +290,7 @@ async def test_what_is_left_of_a_rate_limit_is_noted(source: str) -> None:
         reading = origin.source.reading
         assert reading.rate_limit is None
         assert await reading.head_manifest(REPOSITORY, "service-01") is not None
-        assert reading.rate_limit == RateLimit(76, 100, 21600)
+        assert reading.rate_limit == RateLimit(100, 76, 21600)
 
 
 @pytest.mark.parametrize(

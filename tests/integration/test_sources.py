@@ -289,6 +289,25 @@ async def test_a_list_that_never_ends_is_given_up(
         assert len(gate.requests) < 200
 
 
+async def test_a_list_of_ever_more_tags_is_given_up(
+    source: str, docker_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reply(request: web.Request, _gate: Gate) -> web.StreamResponse | None:
+        if not request.path.endswith("/tags/list"):
+            return None
+        number = int(request.query.get("page", "0")) + 1
+        tags = [f"v{number}-{i}" for i in range(10)]
+        link = f'<{request.path}?page={number}>; rel="next"'
+        return web.json_response({"tags": tags}, headers={"Link": link})
+
+    monkeypatch.setattr("asyncpush.sources.opener._MOST_TAGS", 100)
+    async with gate_before(source, reply) as gate:
+        text = f"docker://{gate.address}/{REPOSITORY}"
+        report = await push(text, f"docker://{docker_registry}/no", monkeypatch)
+        assert "more than 100 tags" in str(the_failure(report).error)
+        assert len(gate.requests) < 20
+
+
 async def test_lists_come_in_pages(
     source: str, sample: Path, docker_registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

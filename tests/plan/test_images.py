@@ -100,4 +100,8 @@ def test_pagination_that_loops_or_never_ends_is_an_error() -> None:
     with pytest.raises(RegistryError, match=r"loops.*ghcr\.io"):
         list(read_pages(lambda token: ([1], "b" if token == "a" else "a"), "ghcr.io"))
     with pytest.raises(RegistryError, match="more than 50 pages"):
-        list(read_pages(lambda token: ([], str(int(token or 0) + 1)), "h", most_pages=50))
+        list(read_pages(lambda token: ([token], str(int(token or 0) + 1)), "h", most_pages=50))
+    with pytest.raises(RegistryError, match="loops"):
+        list(read_pages(lambda token: ([1], str(int(token or 0) + 1)), "h"))
+    with pytest.raises(RegistryError, match="more than 101 empty pages"):
+        list(read_pages(lambda token: ([], str(int(token or 0) + 1)), "h"))

@@ -36,6 +36,7 @@ from asyncpush.registries.base import TaggedManifest
 from asyncpush.registries.distribution.asking import LOST, Asker
 from asyncpush.registries.distribution.body import PIECE
 from asyncpush.registries.distribution.errors import error_of, lost
+from asyncpush.registries.distribution.ratelimit import RateLimit
 
 ACCEPT = ", ".join(sorted(mediatypes.MANIFESTS))
 """The manifests that can be read."""
@@ -43,8 +44,6 @@ _PAGE = 1000
 # Registries without pages give all tags at once: 100,000 of them have 5 MB.
 _MOST_PAGE_BYTES = 64 * 1024 * 1024
 _NEXT = re.compile(r"<([^>]*)>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
-# "100;w=21600": 100 in six hours.
-_LIMIT = re.compile(r"([0-9]{1,9})(?:\s*;\s*w=([0-9]{1,9}))?")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+|\*)")
 # What is hashed and cut into ranges must come as it is stored.
 _AS_STORED = {"Accept-Encoding": "identity"}
@@ -79,20 +78,6 @@ class ReferrersPage:
     following: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """How many manifests a registry still gives (Docker Hub, "Pull usage and limits").
-
-    :param remaining: how many within the window.
-    :param limit: how many at most.
-    :param window: its length in seconds; None where the registry does not say.
-    """
-
-    remaining: int
-    limit: int | None
-    window: int | None
-
-
 class Reading:
     """Reads one registry. Repositories are named without their registry.
 
@@ -103,8 +88,11 @@ class Reading:
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self.host = asker.endpoint.host
-        self.rate_limit: RateLimit | None = None
-        """What the registry said last; None where it says nothing."""
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """What the registry last said of its rate limit; None where it says nothing."""
+        return self._asker.rate_limit
 
     def place(self, repository: str, reference: str = "") -> str:
         """What people call a repository of this registry, or a manifest or blob in it.
@@ -119,7 +107,6 @@ class Reading:
         url = self._asker.url(repository, "manifests", reference)
         place = self.place(repository, reference)
         async with self._asker.ask("HEAD", url, "HEAD manifest", repository, _MANIFEST) as answer:
-            self._note_limit(answer)
             if answer.status == 404:
                 return None
             if answer.status in (405, 501):
@@ -140,7 +127,6 @@ class Reading:
         url = self._asker.url(repository, "manifests", reference)
         place = self.place(repository, reference)
         async with self._asker.ask("GET", url, "GET manifest", repository, _MANIFEST) as answer:
-            self._note_limit(answer)
             if answer.status != 200:
                 raise await self._error(answer, "GET manifest", place)
             raw = await _whole(answer, MAX_MANIFEST_BYTES, "the manifest", place)
@@ -265,16 +251,6 @@ class Reading:
             if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
                 raise RegistryError(f"the answer has no list of {key}", source=place, call=call)
             return Page(tuple(names), self._next(answer))
-
-    def _note_limit(self, answer: aiohttp.ClientResponse) -> None:
-        remaining = _LIMIT.match(answer.headers.get("RateLimit-Remaining", ""))
-        if remaining is None:
-            return
-        limit = _LIMIT.match(answer.headers.get("RateLimit-Limit", ""))
-        window = remaining[2] or (limit[2] if limit else None)
-        self.rate_limit = RateLimit(
-            int(remaining[1]), int(limit[1]) if limit else None, int(window) if window else None
-        )
 
     def _following(self, url: URL, following: str | None) -> URL:
         if following is None:
