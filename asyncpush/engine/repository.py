@@ -143,9 +143,7 @@ class RepositoryPush:
         """
         if not image.tags or self._context.options.include_foreign:
             return False
-        if any(self._plan.manifests[digest].subject for digest in image.manifests):
-            return False
-        if not await self._tags.all_point_to(image.tags, image.root):
+        if not await self._is_proven(image.tags, image.manifests):
             return False
         await self.blobs.note_existing(self._plan.blobs_of(image), tally)
         for digest in image.manifests:
@@ -154,6 +152,12 @@ class RepositoryPush:
         for tag in image.tags:
             await self._note_tag(image.root, tag, tally, existed=True)
         return True
+
+    async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
+        """Whether tags point to the last of these manifests, and that says enough of all of them."""
+        if any(self._plan.manifests[digest].subject for digest in manifests):
+            return False
+        return await self._tags.all_point_to(tags, manifests[-1])
 
     async def _commit_untagged(self, image: PlannedImage, digest: Digest, tally: Tally) -> None:
         """Commit one of an image's manifests by digest, unless an earlier run of the job has.
@@ -178,7 +182,7 @@ class RepositoryPush:
         if stopped():
             raise NotNeededError
         # A journal is not asked for this: others may have moved the tag since.
-        there = not tally.brought_blobs and await self._tags.all_point_to([tag], root)
+        there = not tally.brought_blobs and await self._is_proven([tag], [root])
         if there:
             self._references(self._plan.manifests[root])
         else:

@@ -290,15 +290,10 @@ class DistributionTransport:
         """See :class:`~asyncpush.registries.base.Transport`."""
         existed = await self._has(repository, tag or digest, digest)
         manifest = TaggedManifest(digest, media_type, raw)
+        processed = None if existed else await self.store_manifest(repository, manifest, tag)
         subject = subject_of(raw, media_type)
         if subject is not None:
-            processed = None
-            if not existed:
-                processed = await self.store_manifest(repository, manifest, None)
             await self._referrers.ensure(repository, subject, manifest, processed=processed)
-        # A tag comes last, here too: who finds it to point here takes all else for done.
-        if not existed and (subject is None or tag is not None):
-            await self.store_manifest(repository, manifest, tag)
         if existed:
             # Only now: a push that broke off may have left a referrer that is not listed.
             where: dict[str, Any] = {**self._where(repository), "digest": digest, "tag": tag}
