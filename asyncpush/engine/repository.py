@@ -198,6 +198,7 @@ class RepositoryPush:
         await self._note_tag(root, tag, tally, existed=there)
 
     async def _note_tag(self, root: Digest, tag: str, tally: Tally, *, existed: bool) -> None:
+        existed = existed and (root, tag) not in self._acted
         earlier = existed and await self._journal.is_committed(self._repository, root, tag)
         tally.tags[tag] = self._tags.result(tag, root, existed=existed, earlier=earlier)
 
