@@ -105,7 +105,7 @@ class Pusher:
             self._remotes.begin()
             self._planned = True
         skip = self._find_unchanged if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, skip)
+        return await plan_items(items, self.options, self._remotes, skip, self._emit)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
