@@ -93,7 +93,8 @@ class Referring:
             try:
                 held = (listed,) if listed else tuple(members(entry.layout, chosen))
             except AsyncpushError as exc:
-                rejected.append(_result(entry, str(chosen.digest), exc.at(digest=chosen.digest)))
+                digest = chosen.digest
+                rejected.append(_result(entry, str(digest), exc.at(digest=digest), entry.name))
             else:
                 yield _Subject(entry, entry.referrers or (), held)
 
@@ -116,14 +117,17 @@ def _listed(entry: ResolvedEntry) -> Digest | None:
 
 def _failed(problem: Problem, subjects: Sequence[_Subject]) -> ImageResult:
     """The result of what refers to a manifest and cannot be had."""
-    of = [s for s in subjects if s.entry.layout is problem.content]
-    named = [s.entry for s in of if problem.subject in s.roots]
-    return _result(named[0] if named else of[0].entry, str(problem.subject), problem.error)
+    of = [s.entry for s in subjects if s.entry.layout is problem.content]
+    named = [s.entry for s in subjects if s.entry in of and problem.subject in s.roots]
+    # Its image has a better name than the list of its referrers has.
+    entry = min(named, key=lambda e: _listed(e) is not None, default=None)
+    name = str(problem.subject) if entry is None else entry.name
+    return _result(entry or of[0], str(problem.subject), problem.error, name)
 
 
-def _result(entry: ResolvedEntry, subject: str, error: AsyncpushError) -> ImageResult:
+def _result(entry: ResolvedEntry, subject: str, error: AsyncpushError, name: str) -> ImageResult:
     return ImageResult(
-        name=f"referrers of {entry.name}",
+        name=f"referrers of {name}",
         reference=without_password(entry.target),
         digest=subject,
         status=ImageStatus.FAILED,
