@@ -117,12 +117,12 @@ def _listed(entry: ResolvedEntry) -> Digest | None:
 
 def _failed(problem: Problem, subjects: Sequence[_Subject]) -> ImageResult:
     """The result of what refers to a manifest and cannot be had."""
-    of = [s.entry for s in subjects if s.entry.layout is problem.content]
-    named = [s.entry for s in subjects if s.entry in of and problem.subject in s.roots]
+    of = [s for s in subjects if s.entry.layout is problem.content]
+    named = [s.entry for s in of if problem.subject in s.roots]
     # Its image has a better name than the list of its referrers has.
     entry = min(named, key=lambda e: _listed(e) is not None, default=None)
     name = str(problem.subject) if entry is None else entry.name
-    return _result(entry or of[0], str(problem.subject), problem.error, name)
+    return _result(entry or of[0].entry, str(problem.subject), problem.error, name)
 
 
 def _result(entry: ResolvedEntry, subject: str, error: AsyncpushError, name: str) -> ImageResult:
