@@ -273,7 +273,8 @@ def measure(
     folder: Path,
 ) -> Figures:
     """Copy once."""
-    environment = dict(os.environ)
+    # An installed package has its bytecode, and so must this one.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment |= {
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder),

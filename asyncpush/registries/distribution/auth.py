@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import aiohttp
 import anyio
+from yarl import URL
 
 from asyncpush.errors import CredentialsError, ThrottledError, TransientError
 from asyncpush.registries.distribution.challenge import Challenge, parse_challenges
@@ -18,6 +19,7 @@ from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.errors import retry_after
 from asyncpush.registries.distribution.logins import Logins
 from asyncpush.registries.flights import Flights
+from asyncpush.registries.proxies import Proxies
 
 # distribution's token documentation: 60 seconds unless the answer says otherwise.
 _DEFAULT_SECONDS = 60.0
@@ -48,6 +50,7 @@ class Authorizer:
     :param session: makes the calls to token services.
     :param host: the registry, for errors.
     :param logins: finds credentials.
+    :param proxies: lead to token services.
     :param actions: what is done with the registry's repositories.
     """
 
@@ -56,8 +59,10 @@ class Authorizer:
         session: aiohttp.ClientSession,
         host: str,
         logins: Logins,
+        proxies: Proxies,
         actions: Actions = "pull,push",
     ) -> None:
+        self._proxies = proxies
         self._session = session
         self._host = host
         self._logins = logins
@@ -140,6 +145,7 @@ class Authorizer:
         realm, service = params["realm"], params.get("service", "")
         scopes = scope.split(" ")
         try:
+            through = self._proxies.of(URL(realm))
             if login is not None and login.identity_token is not None:
                 form = {
                     "grant_type": "refresh_token",
@@ -148,7 +154,7 @@ class Authorizer:
                     "refresh_token": login.identity_token,
                     "client_id": "asyncpush",
                 }
-                answer = self._session.post(realm, data=form, allow_redirects=False)
+                answer = self._session.post(realm, data=form, allow_redirects=False, **through)
             else:
                 query = [("service", service), *(("scope", s) for s in scopes)]
                 headers = {} if login is None else {"Authorization": _basic(login)}
@@ -157,6 +163,7 @@ class Authorizer:
                     params=[pair for pair in query if pair[1]],
                     headers=headers,
                     allow_redirects=False,
+                    **through,
                 )
             async with answer as response:
                 return await self._read(response)

@@ -54,9 +54,9 @@ from asyncpush.registries.distribution.strategies import (
     part_size_of,
     strategy_of_host,
 )
+from asyncpush.registries.proxies import Proxies
 
 _STORED = Mounting(referenced=False)
-_HEADS_AT_ONCE = 8
 T = TypeVar("T")
 
 AskTags = Callable[[str, Sequence[str]], Awaitable[dict[str, Digest]]]
@@ -95,12 +95,18 @@ class DistributionTransport:
         logins: Logins,
         mounting: Mounting,
         actions: Actions = "pull,push",
+        *,
+        at_once: int,
     ) -> None:
+        self._at_once = at_once
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, logins, actions)
-        self._asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
+        self._proxies = Proxies()
+        self._authorizer = Authorizer(session, endpoint.host, logins, self._proxies, actions)
+        self._asker = Asker(
+            session, endpoint, self._authorizer, self._proxies, source=actions == "pull"
+        )
         self._ask, self._url = self._asker.ask, self._asker.url
         self._where, self._location = self._asker.where, self._asker.location
         self.reading = Reading(self._asker)
@@ -122,8 +128,9 @@ class DistributionTransport:
         """
         where = {"registry": self._endpoint.host}
         try:
+            url = self._endpoint.url / "v2" / ""
             async with self._session.get(
-                self._endpoint.url / "v2" / "", allow_redirects=False
+                url, allow_redirects=False, **self._proxies.of(url)
             ) as answer:
                 if answer.status == 401:
                     self._authorizer.challenged(None, answer.headers.getall("WWW-Authenticate", []))
@@ -148,7 +155,7 @@ class DistributionTransport:
                 elif answer.status != 404:
                     raise await error_of(answer, "HEAD blob", **self._where(repository))
 
-        await _each(wanted, ask)
+        await _each(wanted, ask, self._at_once)
         return found
 
     async def start_upload(self, repository: str) -> UploadSession:
@@ -362,7 +369,7 @@ class DistributionTransport:
             if digest is not None:
                 found[tag] = digest
 
-        await _each(tags, ask)
+        await _each(tags, ask, self._at_once)
         return found
 
     async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
@@ -463,19 +470,18 @@ async def open_transport(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
         headers={"User-Agent": user_agent},
         auto_decompress=False,
-        trust_env=True,
     ) as session:
         # aiohttp would send a PUT again by itself when its connection breaks, and what the first
         # one has done would be lost: one layer retries, and it is ours (decision 4).
         session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
         yield DistributionTransport(
-            session, endpoint, logins or DockerLogins(host), mounting, actions
+            session, endpoint, logins or DockerLogins(host), mounting, actions, at_once=connections
         )
 
 
-async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None:
-    """Ask about each item, a few at once.
+async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Ask about each item, as many at once as there may be connections.
 
     :raises AsyncpushError: the first failure, behind which no further item is asked about.
     """
@@ -492,7 +498,7 @@ async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None
                 failures.append(exc)
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(min(_HEADS_AT_ONCE, len(items))):
+        for _ in range(min(at_once, len(items))):
             tasks.start_soon(worker)
     if failures:
         raise failures[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import anyio
+from yarl import URL
 
 from asyncpush.errors import (
     PartOutOfOrderError,
@@ -36,6 +37,7 @@ from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import open_client
+from asyncpush.registries.proxies import Proxies
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
@@ -235,9 +237,10 @@ class EcrTransport:
                 ) from exc
             raise
         try:
+            url = URL(answer["downloadUrl"])
             async with (
-                aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
-                session.get(answer["downloadUrl"]) as response,
+                aiohttp.ClientSession(auto_decompress=False) as session,
+                session.get(url, **Proxies().of(url)) as response,
             ):
                 if response.status != 200:
                     # The address is a secret for as long as it lives.
@@ -246,7 +249,7 @@ class EcrTransport:
                         f"the blob cannot be read: HTTP {response.status}", digest=digest, **where
                     )
                 yield pieces_of(response)
-        except (aiohttp.ClientError, TimeoutError) as exc:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             raise TransientError(
                 f"the blob cannot be read: {type(exc).__name__}", digest=digest, **where
             ) from exc
