@@ -11,6 +11,7 @@ from types import TracebackType
 
 import anyio
 
+from asyncpush.engine.ahead import connecting_ahead
 from asyncpush.engine.connections import Connections
 from asyncpush.engine.events import (
     CallRetried,
@@ -73,6 +74,8 @@ class Pusher:
         # Whether calls count for the report, or for that of the push that is planned.
         self._reporting = self._planned = False
         self._ahead = PushReport()
+        # Of the plan that is made: tags that do not point to what is to be pushed.
+        self._elsewhere: dict[Repository, dict[str, Digest | None]] = {}
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -104,8 +107,10 @@ class Pusher:
             self._connections.begin({})
             self._remotes.begin()
             self._planned = True
-        skip = self._find_unchanged if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, skip)
+        if not skip_unchanged:
+            return await plan_items(items, self.options, self._remotes)
+        async with connecting_ahead(self._connections.get) as ahead:
+            return await plan_items(ahead(items), self.options, self._remotes, self._find_unchanged)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -172,7 +177,8 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
-            repositories = Repositories(plan, self._connections, journal or NoJournal())
+            elsewhere, self._elsewhere = self._elsewhere, {}
+            repositories = Repositories(plan, self._connections, journal or NoJournal(), elsewhere)
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -291,11 +297,11 @@ class Pusher:
                 return  # Whoever is pushed there will tell.
             tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
             where = await where_tags_point(context, repository, list(tags))
-            found.update(
-                image
-                for image in wanted[repository]
-                if all(where.get(tag) == image.root for tag in image.tags)
-            )
+            for image in wanted[repository]:
+                other = {t: where[t] for t in image.tags if t in where and where[t] != image.root}
+                self._elsewhere.setdefault(repository, {}).update(other)
+                if not other and where.keys() >= set(image.tags):
+                    found.add(image)
 
         await for_each(wanted, min(self.options.images, len(wanted)), ask)
         return found

@@ -20,6 +20,7 @@ from asyncpush.errors import (
     ManifestExistsError,
     ManifestsNotFoundError,
     RegistryError,
+    TagConflictError,
     ThrottledError,
     TransientError,
     UploadBrokenError,
@@ -87,6 +88,7 @@ class DistributionTransport:
     """
 
     part_memory = 2 * PIECE
+    streams = True
 
     def __init__(
         self,
@@ -292,12 +294,27 @@ class DistributionTransport:
             )
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        existed = await self._has(repository, tag or digest, digest)
+        existed = not absent and await self._has(repository, tag or digest, digest)
         manifest = TaggedManifest(digest, media_type, raw)
-        processed = None if existed else await self.store_manifest(repository, manifest, tag)
+        processed = None
+        if not existed:
+            try:
+                processed = await self.store_manifest(repository, manifest, tag)
+            except TagConflictError:
+                # An immutable tag that has come to point to this since it was asked about.
+                if not absent or not await self._has(repository, tag or digest, digest):
+                    raise
+                existed = True
         subject = subject_of(raw, media_type)
         if subject is not None:
             await self._referrers.ensure(repository, subject, manifest, processed=processed)

@@ -70,6 +70,7 @@ class EcrTransport:
     """
 
     part_memory = PART_MEMORY
+    streams = False
     mounting: Mounting | None = None
 
     def __init__(self, client: Any, registry: Registry, hashing: anyio.CapacityLimiter) -> None:
@@ -180,7 +181,14 @@ class EcrTransport:
             )
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,  # noqa: ARG002 - PutImage says it
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("PutImage", repository, digest=digest, tag=tag):
