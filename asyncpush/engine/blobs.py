@@ -60,6 +60,10 @@ class RepositoryBlobs:
         """The blobs that the repository is known to have."""
         return self._availability.known()
 
+    def brought(self, digest: Digest) -> bool:
+        """Whether the repository lacked a blob, and has it from this push."""
+        return self._done.result(digest) in (_Way.SENT, _Way.MOUNTED)
+
     def lacking(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Those of these blobs that the repository is known to lack, with their bytes."""
         return {d: self._blobs[d].size for d in digests if self._availability.lacks(d)}
@@ -79,6 +83,8 @@ class RepositoryBlobs:
 
         :raises AsyncpushError: the first failure.
         """
+        # Largest first, so that none of the largest begins when all others have ended.
+        digests = sorted(digests, key=lambda digest: -self._blobs[digest].size)
         there = await self.there(digests)
         self._context.reads.alive(self._repository.registry.host)
         own: list[Digest] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from asyncpush.oci.select import (
     parse_platform,
 )
 from asyncpush.plan.graph import Origin, PlannedImage
-from asyncpush.plan.reference import Repository, is_tag, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Repository, is_tag, parse_reference
 from asyncpush.plan.sources import ChooseNames, Sources, source_kind, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
@@ -63,6 +63,11 @@ class PushItem:
         """See :class:`Item`."""
         return os.fspath(self.source), None
 
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`Item`."""
+        return [parse_reference(self.target).repository.registry]
+
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`Item`."""
         return resolve(self, sources)
@@ -85,6 +90,14 @@ class Item(Protocol):
     def opens(self) -> tuple[str, ChooseNames | None]:
         """The source that :meth:`resolve` opens, and what chooses of its names, so that sources on
         other machines are opened many at once."""
+        ...
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """The registries that it goes to.
+
+        :raises AsyncpushError: its target is not a reference.
+        """
         ...
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:

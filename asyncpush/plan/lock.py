@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from asyncpush.oci.select import entry_by_digest, parse_platform
 from asyncpush.oci.trim import trim
 from asyncpush.plan.graph import Origin
 from asyncpush.plan.items import ResolvedEntry
-from asyncpush.plan.reference import Reference, Repository, is_ecr, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Reference, Repository, is_ecr, parse_reference
 from asyncpush.plan.sources import ChooseNames, Sources, is_remote
 
 LOCK_VERSION = 1
@@ -99,6 +99,11 @@ class LockItem:
     def opens(self) -> tuple[str, ChooseNames | None]:
         """See :class:`~asyncpush.plan.items.Item`."""
         return self._source, None
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        return {target.repository.registry for target in self.targets}
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`~asyncpush.plan.items.Item`.
