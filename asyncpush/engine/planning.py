@@ -71,10 +71,18 @@ async def plan_items(
         scratch = Scratch(
             options.temp_space, anyio.from_thread.check_cancelled, partial(_side_by_side, pool)
         )
-        remote = FromThread(Opener(remotes.connect))
+        opener = Opener(
+            remotes.connect,
+            remotes.s3_client,
+            scratch,
+            compress_layers=options.compress_layers,
+        )
         catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
         sources = Sources(
-            scratch, compress_layers=options.compress_layers, remote=remote, catalog=catalog
+            scratch,
+            compress_layers=options.compress_layers,
+            remote=FromThread(opener),
+            catalog=catalog,
         )
         steps = _plan_items(items, planner, rejected, sources, find_unchanged)
         while await anyio.to_thread.run_sync(_advance, steps):

@@ -20,8 +20,9 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import Choice, TagInfo, choose, matches_any
 from asyncpush.plan.items import FailedEntry, ResolvedEntry, choose_entries, source_of, tag_of
+from asyncpush.plan.listing import SourceAccess
 from asyncpush.plan.reference import AnyRegistry
-from asyncpush.plan.sources import ChooseNames, Sources
+from asyncpush.plan.sources import Sources
 from asyncpush.registries.base import RepositorySettings
 
 CREATED = "org.opencontainers.image.created"
@@ -103,10 +104,11 @@ class JobItem:
         return "all targets"
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
+    def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`~asyncpush.plan.items.Item`."""
         # Images are listed, and opened many at once, while they are resolved.
-        return "" if self.job_source.images else self.job_source.directory, None
+        source = self.job_source
+        return "" if source.images else source.directory, source.access
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the source and give each of its images with each place that it goes to.
@@ -115,7 +117,7 @@ class JobItem:
         """
         source = self.job_source
         if source.images is None:
-            layout = sources.open_once(source.directory)
+            layout = sources.open_once(source.directory, source.access)
             for entry in self._entries(layout):
                 yield from self._picked(layout, entry, source.name)
             return

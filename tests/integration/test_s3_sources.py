@@ -8,7 +8,6 @@ import json
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +43,7 @@ from asyncpush.oci.sample import write_sample
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, Planner
 from asyncpush.plan.reference import parse_reference
+from asyncpush.plan.s3 import parse_s3
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.sources.s3 import S3Archive, S3Layout, open_s3_client, open_s3_source
 
@@ -102,8 +102,8 @@ def proxy(moto: str, uploaded: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @contextlib.asynccontextmanager
 async def opened(text: str, scratch: Scratch | None = None) -> AsyncIterator[Any]:
-    async with AsyncExitStack() as stack:
-        yield await open_s3_source(text, AWS, stack, scratch)
+    async with open_s3_client(AWS) as client:
+        yield await open_s3_source(parse_s3(text), client, scratch)
 
 
 async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
@@ -294,14 +294,11 @@ async def test_archives_share_the_temporary_file(
     for number in range(3):
         s3.put_object(Bucket=BUCKET, Key=f"packed-{number}.tar.gz", Body=raw)
     scratch, turn, found = Scratch(), anyio.CapacityLimiter(1), list[Content]()
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(open_s3_client(AWS))
+    async with open_s3_client(AWS) as client:
 
         async def open_one(number: int) -> None:
             text = f"oci-archive:s3://{BUCKET}/packed-{number}.tar.gz"
-            found.append(
-                await open_s3_source(text, AWS, stack, scratch, client=client, spooling=turn)
-            )
+            found.append(await open_s3_source(parse_s3(text), client, scratch, spooling=turn))
 
         async with anyio.create_task_group() as group:
             for number in range(3):
@@ -341,13 +338,12 @@ async def test_a_connection_that_breaks_ends_one_read(text: str, proxy: Proxy) -
 
 
 async def test_what_the_plan_asks_is_tried_again(proxy: Proxy) -> None:
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(open_s3_client(AWS))
+    async with open_s3_client(AWS) as client:
         for fault in (Answer(503, "SlowDown"), Answer(500, "InternalError"), Cut(5)):
             for part in ("/oci-layout", "/index.json", "list-type=2", "blobs/sha256/"):
                 proxy.fault = once(fault, lambda r, part=part: part in r.path)  # type: ignore[misc]
                 before = len(proxy.asked("GET", part))
-                content = await open_s3_source(LAYOUT, AWS, stack, client=client)
+                content = await open_s3_source(parse_s3(LAYOUT), client)
                 await on_thread(content.find_manifest, content.entries[0])
                 assert len(proxy.asked("GET", part)) == before + 2
 
@@ -565,22 +561,23 @@ async def test_a_plan_that_is_cancelled_lets_go_of_s3(proxy: Proxy) -> None:
 
 async def test_the_ecr_endpoint_is_not_s3s(proxy: Proxy) -> None:
     aws = AwsOptions(access_key_id="a", secret_access_key="b", endpoint_url="http://127.0.0.1:1")
-    async with AsyncExitStack() as stack:
-        content = await open_s3_source(LAYOUT, aws, stack)
+    async with open_s3_client(aws) as client:
+        content = await open_s3_source(parse_s3(LAYOUT), client)
         assert content.entries
 
 
 async def test_a_profile_that_is_not_there_and_an_endpoint_that_is_none(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with AsyncExitStack() as stack:
-        with pytest.raises(CredentialsError, match="nobody"):
-            await open_s3_source(LAYOUT, AwsOptions(profile="nobody"), stack)
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "ftp://127.0.0.1")
-        with pytest.raises(UsageError, match="address"):
-            await open_s3_source(LAYOUT, AWS, stack)
-        with pytest.raises(UsageError, match="not a source in S3"):
-            await open_s3_source("layouts/app", AWS, stack)
+    with pytest.raises(CredentialsError, match="nobody"):
+        async with open_s3_client(AwsOptions(profile="nobody")):
+            pass
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "ftp://127.0.0.1")
+    with pytest.raises(UsageError, match="address"):
+        async with open_s3_client(AWS):
+            pass
+    with pytest.raises(UsageError, match="not a source in S3"):
+        parse_s3("layouts/app")
 
 
 async def test_a_role_reads_the_bucket(
@@ -592,8 +589,8 @@ async def test_a_role_reads_the_bucket(
         secret_access_key="b",
         role_arn="arn:aws:iam::111122223333:role/reader",
     )
-    async with AsyncExitStack() as stack:
-        content = await open_s3_source(LAYOUT, aws, stack)
+    async with open_s3_client(aws) as client:
+        content = await open_s3_source(parse_s3(LAYOUT), client)
         assert content.entries
     signed = {r.headers["authorization"].split("Credential=")[1][:10] for r in proxy.requests}
     assert "AKIDREADER" not in signed
