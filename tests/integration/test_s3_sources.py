@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import boto3
 import pytest
-from s3proxy import Answer, Cut, Fault, Proxy, Request, proxy_to
+from s3proxy import Answer, Cut, Fault, Proxy, Request, proxy_to, upload
 from support import HOST, REGION
 from tarfiles import archive_of, docker_save
 
@@ -75,16 +75,10 @@ def s3(moto: str) -> Any:
     return client
 
 
-def upload(s3: Any, root: Path, prefix: str) -> None:
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        key = f"{prefix}/{path.relative_to(root)}" if prefix else str(path.relative_to(root))
-        s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-
-
 @pytest.fixture(scope="module")
 def uploaded(s3: Any, layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample in S3 as a layout and as an archive."""
-    upload(s3, layout, "team/layout")
+    upload(s3, BUCKET, layout, "team/layout")
     tar = archive_of(layout, tmp_path_factory.mktemp("tar") / "app.tar")
     s3.put_object(Bucket=BUCKET, Key="team/app.tar", Body=tar.read_bytes())
     s3.put_object(Bucket=BUCKET, Key="team/app.tar.gz", Body=gzip.compress(tar.read_bytes(), 1))
@@ -489,7 +483,7 @@ class TestOneLayout:
     async def test_objects_that_are_replaced_are_not_read(
         self, proxy: Proxy, s3: Any, layout: Path, tmp_path: Path
     ) -> None:
-        upload(s3, layout, "changing")
+        upload(s3, BUCKET, layout, "changing")
         async with opened(f"s3://{BUCKET}/changing") as content:
             blob = await on_thread(blob_of, content)
             key = f"changing/blobs/sha256/{blob.digest.removeprefix('sha256:')}"
@@ -517,7 +511,7 @@ class TestOneLayout:
         (blobs / damaged).write_bytes(raw.replace(b"sha256", b"sha255", 1))
         layer = max(blobs.iterdir(), key=lambda path: path.stat().st_size)
         layer.write_bytes(layer.read_bytes()[:-1])
-        upload(s3, root, "damaged")
+        upload(s3, BUCKET, root, "damaged")
         async with opened(f"s3://{BUCKET}/damaged") as content:
             assert isinstance(content, S3Layout)
             await content.prefetch(content.entries, nested=True)
