@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from asyncpush.engine.allowance import Pulls
 from asyncpush.engine.context import Health, make_call
 from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions, RegistrySettings
@@ -19,6 +20,7 @@ from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import Once
 from asyncpush.plan.listing import AS_ANY, Listing, SourceAccess
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry, Registry
+from asyncpush.registries.distribution.ratelimit import RateLimit
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.sources.bridge import on_loop
@@ -57,6 +59,7 @@ class Remotes:
         self._listings: Once[_Key, Listing] = Once()
         self._s3: Once[AwsOptions, Any] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
+        self._pulls: dict[_Key, Pulls] = {}
         self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
 
     async def aclose(self) -> None:
@@ -109,12 +112,25 @@ class Remotes:
         found = {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
         return {host: calls for host, calls in found.items() if calls}
 
+    def rate_limits(self) -> dict[str, RateLimit]:
+        """By registry, what it has stated last of its rate limit; the tightest, where it is asked
+        with several credentials."""
+        found: dict[str, RateLimit] = {}
+        for (registry, _), pulls in self._pulls.items():
+            limit, before = pulls.limit, found.get(registry.host)
+            if limit is not None and (before is None or limit.remaining < before.remaining):
+                found[registry.host] = limit
+        return found
+
     async def _connect(self, registry: AnyRegistry, access: SourceAccess) -> SourceRegistry:
         transport = await self._stack.enter_async_context(self._open(registry, access))
+        pulls = Pulls(registry.host, lambda: transport.rate_limit, self._emit)
+        self._pulls[registry, access] = pulls
+        make = partial(make_call, self._retrier, self._paces_of(registry), Health())
         return SourceRegistry(
             registry,
             transport.reading,
-            partial(make_call, self._retrier, self._paces_of(registry), Health()),
+            partial(pulls.call, make),
             anyio.CapacityLimiter(_DISCOVERY_AT_ONCE),
         )
 
