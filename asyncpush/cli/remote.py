@@ -16,6 +16,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.remotes import open_remotes
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.sources import Sources
+from asyncpush.sources.catalog import RegistryCatalog
 from asyncpush.sources.opener import FromThread, Opener
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ def with_remote(work: Callable[[Sources], T], options: PushOptions) -> T:
         async with open_remotes(options, log_event) as remotes:
             scratch = Scratch(options.temp_space, anyio.from_thread.check_cancelled)
             opener = Opener(remotes.connect, remotes.s3_client, scratch)
-            sources = Sources(scratch, remote=FromThread(opener))
+            catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
+            sources = Sources(scratch, remote=FromThread(opener), catalog=catalog)
             results.append(await anyio.to_thread.run_sync(partial(work, sources)))
 
     if not run(read):

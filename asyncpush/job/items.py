@@ -28,7 +28,7 @@ from asyncpush.plan.items import (
     source_of,
     tag_of,
 )
-from asyncpush.plan.listing import SourceAccess
+from asyncpush.plan.listing import AS_ANY, SourceAccess
 from asyncpush.plan.reference import AnyRegistry
 from asyncpush.plan.sources import Sources
 from asyncpush.registries.base import RepositorySettings
@@ -82,6 +82,14 @@ class Job:
     def items(self) -> Iterator[JobItem]:
         """What goes where, a layout at a time."""
         return (JobItem(source, self.selection, self.notes) for source in self.sources)
+
+    def access_of(self, source: str) -> SourceAccess:
+        """How the job asks a source: as the first of its own that reads it.
+
+        :param source: as reports and locks name it.
+        """
+        found = (own.access for own in self.sources if own.reads(source))
+        return next(found, AS_ANY)
 
     def fingerprint(self) -> str:
         """What makes a job the same job: sources, targets, registries; not options and quotas."""

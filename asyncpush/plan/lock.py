@@ -79,12 +79,16 @@ def reference_of(target: str) -> Reference:
 
 @dataclass(frozen=True, slots=True)
 class LockItem:
-    """One image of a lock: an :class:`~asyncpush.plan.items.Item`."""
+    """One image of a lock: an :class:`~asyncpush.plan.items.Item`.
+
+    :param access: how its source is asked, which no lock says.
+    """
 
     name: str
     origin: Origin
     digest: Digest
     targets: tuple[Reference, ...]
+    access: SourceAccess = AS_ANY
 
     @property
     def label(self) -> str:
@@ -99,14 +103,14 @@ class LockItem:
     @property
     def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`~asyncpush.plan.items.Item`."""
-        return self._source, AS_ANY
+        return self._source, self.access
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`~asyncpush.plan.items.Item`.
 
         :raises AsyncpushError: the source cannot be read, or has no such digest.
         """
-        content = sources.open(self._source)
+        content = sources.open(self._source, self.access)
         entry = entry_by_digest(content, self.origin.digest)
         by_repository: defaultdict[Repository, list[str]] = defaultdict(list)
         for target in self.targets:

@@ -157,12 +157,13 @@ def test_a_job_reads_s3_with_its_sources_credentials(
     registry.create("from-layout")
     registry.create("from-app")
     job = write_job(tmp_path / "job.yaml", layouts=[f"{LAYOUT}", f"{ARCHIVE}"], profile="reader")
-    done = asyncpush("run", job, env=env)
+    lock = tmp_path / "lock.json"
+    done = asyncpush("run", job, "--lock", lock, env=env)
     assert done.returncode == 0, done.stderr
     assert registry.digests("from-layout") == registry.digests("from-app") == tags(sample)
+    assert asyncpush("plan", job, "--from-lock", lock, env=env).returncode == 0
     signed = {r.headers["authorization"].split("Credential=")[1][:20] for r in proxy.requests}
     assert signed == {"AKIDREADERSOWN000000"}
-    assert asyncpush("plan", job, env=env).returncode == 0
 
     proxy.requests.clear()
     command = ["push", f"{LAYOUT}", f"{HOST}/from-layout", "--source-profile", "reader"]
