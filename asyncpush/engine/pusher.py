@@ -106,7 +106,7 @@ class Pusher:
             self._remotes.begin()
             self._planned = True
         find_tags = self._find_tags if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, find_tags)
+        return await plan_items(items, self.options, self._remotes, find_tags, self._emit)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.

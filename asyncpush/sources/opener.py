@@ -11,7 +11,9 @@ import anyio
 
 from asyncpush.errors import AsyncpushError, LimitError, SourceNotFoundError, UsageError
 from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
+from asyncpush.oci.referrers import Found
 from asyncpush.oci.remote import RemoteContent
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.listing import AS_ANY, SourceAccess
@@ -20,6 +22,7 @@ from asyncpush.plan.reference import AnyRegistry, Reference
 from asyncpush.plan.s3 import is_s3, parse_s3
 from asyncpush.plan.sources import parse_remote, split_source
 from asyncpush.sources.bridge import on_loop
+from asyncpush.sources.referrers import RegistryReferrers
 from asyncpush.sources.registry import RegistryContent, SourceRegistry
 
 _OPENED_AT_ONCE = 32
@@ -58,6 +61,7 @@ class Opener:
         # One thread at a time may use the scratch file.
         self._spooling = anyio.CapacityLimiter(1)
         self._opened: dict[_Key, Content | AsyncpushError] = {}
+        self._referrers = RegistryReferrers()
 
     async def open_ahead(self, wanted: Sequence[_Key]) -> None:
         """Open sources, many at once; what fails is raised by :meth:`open`.
@@ -104,6 +108,10 @@ class Opener:
         async with anyio.create_task_group() as tasks:
             for remote, together in grouped.values():
                 tasks.start_soon(partial(remote.prefetch, together, nested=nested))
+
+    async def referrers(self, wanted: Sequence[tuple[Content, Digest]]) -> list[Found]:
+        """What registries name as referring to manifests of theirs, in the order of these."""
+        return await self._referrers.of(wanted)
 
     async def _open(self, source: str, access: SourceAccess) -> Content:
         if is_s3(source):
@@ -195,3 +203,7 @@ class FromThread:
     ) -> None:
         """See :meth:`Opener.prefetch`."""
         on_loop(partial(self._opener.prefetch, wanted, nested=nested))
+
+    def referrers(self, wanted: Sequence[tuple[Content, Digest]]) -> list[Found]:
+        """See :meth:`Opener.referrers`."""
+        return on_loop(partial(self._opener.referrers, wanted))
