@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from asyncpush.cli.options import (
 )
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
+from asyncpush.job.items import Job
 from asyncpush.plan.graph import Plan
-from asyncpush.plan.lock import Lock, is_lock, read_lock
+from asyncpush.plan.lock import Lock, LockItem, is_lock, read_lock
 from asyncpush.plan.shards import Shard, cut
 from asyncpush.registries.base import RepositorySettings
 
@@ -117,7 +119,7 @@ def _run(flags: dict[str, Any]) -> ExitCode:
     if shard is not None:
         fingerprint = f"{fingerprint} {shard}"
     task = Task(
-        items=job.items if lock is None else lambda: lock.items,
+        items=job.items if lock is None else lambda: _items_of(lock, job),
         title=job.name,
         fingerprint=fingerprint,
         strict=True,
@@ -163,6 +165,11 @@ def _lock_of(path: Path, flags: dict[str, Any]) -> Lock:
             file=str(path),
         )
     return read_lock(path)
+
+
+def _items_of(lock: Lock, job: Job) -> list[LockItem]:
+    """A lock's images, each read with the credentials of the job's source that it came from."""
+    return [replace(item, access=job.access_of(item.origin.source)) for item in lock.items]
 
 
 def _shard_of(shard: tuple[int, int], plan: Plan) -> Shard:

@@ -180,16 +180,18 @@ def aws_of(flags: Mapping[str, Any]) -> AwsOptions:
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say whose credentials ECR sources are read with;
+    """Add the options that say whose credentials sources in ECR and S3 are read with;
     :func:`source_aws_of` reads them."""
     for option in (
         click.option(
-            "--source-role-arn", metavar="ARN", help="Role that ECR sources are read with."
+            "--source-role-arn",
+            metavar="ARN",
+            help="Role to read sources in ECR and S3 with.",
         ),
         click.option(
             "--source-profile",
             metavar="NAME",
-            help="AWS profile that ECR sources are read with; default: as for the target.",
+            help="AWS profile to read sources in ECR and S3 with; default: as for the target.",
         ),
     ):
         command = option(command)

@@ -51,9 +51,9 @@ def push(
     """Push images to an ECR repository.
 
     SOURCE is an OCI layout directory, a tar file as oci-archive:FILE or docker-archive:FILE (- is
-    standard input), or a repository of a registry as docker://HOST/REPOSITORY or an ECR reference.
-    All its entries or tags are pushed; SOURCE:NAME or SOURCE@DIGEST chooses one. There may be
-    several.
+    standard input), either of them in S3 as s3://BUCKET/KEY, or a repository of a registry as
+    docker://HOST/REPOSITORY or an ECR reference. All its entries or tags are pushed; SOURCE:NAME or
+    SOURCE@DIGEST chooses one. There may be several.
 
     TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN;
     docker://HOST/REPOSITORY[:TAG] is any other registry. Without a tag, each entry's name is its
@@ -82,11 +82,11 @@ copy = click.Command(
     "copy",
     params=push.params,
     callback=push.callback,
-    help="""Copy images from registries, layouts and archives to an ECR repository.
+    help="""Copy images from registries, S3, layouts and archives to an ECR repository.
 
     The same command as push. SOURCE is docker://HOST/REPOSITORY for any registry, an ECR reference
-    or ARN, an OCI layout or an archive; all its tags go, or with SOURCE:TAG or SOURCE@DIGEST one
-    image. Nothing is written to the disk on the way. TARGET is as for push; without a tag, tags
-    stay as they are.
+    or ARN, an OCI layout or an archive, also in S3 as s3://BUCKET/KEY; all its tags go, or with
+    SOURCE:TAG or SOURCE@DIGEST one image. Nothing is written to the disk on the way. TARGET is as
+    for push; without a tag, tags stay as they are.
     """,
 )

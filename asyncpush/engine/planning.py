@@ -92,12 +92,17 @@ async def plan_items(
         scratch = Scratch(
             options.temp_space, anyio.from_thread.check_cancelled, partial(_side_by_side, pool)
         )
-        remote = FromThread(Opener(remotes.connect))
+        opener = Opener(
+            remotes.connect,
+            remotes.s3_client,
+            scratch,
+            compress_layers=options.compress_layers,
+        )
         catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
         sources = Sources(
             scratch,
             compress_layers=options.compress_layers,
-            remote=remote,
+            remote=FromThread(opener),
             catalog=catalog,
             find_tags=find_tags and _from_thread(find_tags),
         )

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
@@ -192,6 +193,7 @@ class Pusher:
             report.calls = self._connections.calls()
             for host, calls in self._remotes.calls().items():
                 report.calls.setdefault(host, {}).update(calls)
+            report.rate_limits = self._remotes.rate_limits()
             self._emit(PushEnded(report))
             self._reporting = False
         return report
@@ -224,7 +226,8 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
-        return preview(plan, rejected, answers, self.options, mounted, unchanged)
+        found = preview(plan, rejected, answers, self.options, mounted, unchanged)
+        return replace(found, rate_limits=self._remotes.rate_limits())
 
     async def verify(
         self,

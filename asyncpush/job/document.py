@@ -148,7 +148,7 @@ class Source(Strict):
     layouts: Text | list[Text] | None = Field(
         None,
         description="Globs of OCI layout directories, or of tar files behind oci-archive: or"
-        " docker-archive:, relative to the job file.",
+        " docker-archive:, relative to the job file; s3://BUCKET/KEY of either.",
     )
     images: Text | list[Text] | None = Field(
         None,

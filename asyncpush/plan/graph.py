@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +23,12 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import BlobSource, Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, Manifest, parse_manifest
+from asyncpush.oci.remote import RemoteBlob, RemoteContent
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.limits import ECR, MIB, RegistryLimits
 from asyncpush.plan.reference import Repository
+
+_MOST_OTHERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,9 @@ class RepositoryPlan:
     manifests: dict[Digest, PlannedManifest] = field(default_factory=dict)
     images: list[PlannedImage] = field(default_factory=list)
     tags: dict[str, Digest] = field(default_factory=dict)
+    others: dict[Digest, list[RemoteBlob]] = field(default_factory=dict)
+    """Where else blobs are that other machines have, for those that their first source does not
+    give; one for all repositories of a plan."""
 
     def blobs_of(self, image: PlannedImage) -> dict[Digest, PlannedBlob]:
         """An image's blobs, each once, in the order in which its manifests name them."""
@@ -194,6 +201,7 @@ class Planner:
         self._limits = limits
         self._blobs: dict[Digest, PlannedBlob] = {}
         self._manifests: dict[Digest, PlannedManifest] = {}
+        self._others: dict[Digest, list[RemoteBlob]] = {}
         self._left: dict[Repository, dict[str, Digest]] = {}
         self._left_digests: dict[Repository, set[Digest]] = {}
 
@@ -216,7 +224,7 @@ class Planner:
         """
         graph = self.plan.repositories.get(repository)
         if graph is None:
-            graph = RepositoryPlan(repository)
+            graph = RepositoryPlan(repository, others=self._others)
         self._check_tags(repository, tags, entry.digest)
         walk = _Walk(layout, self, self._limits, self._part_size, self._include_foreign)
         if not follow_subject:
@@ -228,6 +236,8 @@ class Planner:
             # What it needs is known for this repository alone.
             known = known.new_child({entry.digest: walk.manifests.pop(entry.digest)})
         self._manifests.update(walk.manifests)
+        for other in walk.others:
+            self._note_other(other)
         order = graph.order_of_commit(entry.digest, known)
         for digest in order:
             manifest = graph.manifests[digest] = known[digest]
@@ -244,6 +254,12 @@ class Planner:
         graph.images.append(image)
         self.plan.repositories[repository] = graph
         return image
+
+    def _note_other(self, blob: RemoteBlob) -> None:
+        """Note a further source of a blob, unless there are enough."""
+        known = self._others.setdefault(blob.digest, [])
+        if len(known) < _MOST_OTHERS and blob.origin not in [other.origin for other in known]:
+            known.append(blob)
 
     def leave(self, image: PlannedImage) -> None:
         """Note an image that its repository has already, so that nothing of it need be read.
@@ -301,8 +317,10 @@ class _Walk:
     ) -> None:
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.manifests: dict[Digest, PlannedManifest] = {}
+        self.others: list[RemoteBlob] = []
         self.without_subject: Digest | None = None
         self._layout = layout
+        self._remote = isinstance(layout, RemoteContent)
         self._planner = planner
         self._limits = limits
         self._part_size = part_size
@@ -319,6 +337,8 @@ class _Walk:
                     f" another {known.media_type} of {known.size}",
                     digest=descriptor.digest,
                 )
+            if self._remote:
+                self._add_others(known)
             return
         self._check_algorithm(descriptor.digest)
         source = self._layout.find_manifest(descriptor)
@@ -409,6 +429,8 @@ class _Walk:
                     f"one descriptor says {descriptor.size} bytes, another {known.size}",
                     digest=descriptor.digest,
                 )
+            if self._remote and isinstance(known.source, RemoteBlob):
+                self._add_other(descriptor, known.source)
             return
         self._check_algorithm(descriptor.digest)
         parts = -(-descriptor.size // self._part_size)
@@ -422,6 +444,25 @@ class _Walk:
             )
         source = self._layout.find(descriptor)
         self.blobs[descriptor.digest] = PlannedBlob(descriptor.digest, descriptor.size, source)
+
+    def _add_others(self, manifest: PlannedManifest) -> None:
+        """Note that this source has a planned manifest, too, with all that it needs."""
+        for digest in manifest.blobs:
+            blob = self.blobs.get(digest) or self._planner.blob(digest)
+            if blob is not None and isinstance(blob.source, RemoteBlob):
+                self._add_other(Descriptor("", digest, blob.size), blob.source)
+        for need in manifest.needs:
+            known = self.manifests.get(need) or self._planner.manifest(need)
+            if known is not None:
+                self._add_others(known)
+
+    def _add_other(self, descriptor: Descriptor, known: RemoteBlob) -> None:
+        """Note that this source has a blob, too, which another one is to give."""
+        # What it lacks is none of its own fault as long as the other one gives it.
+        with contextlib.suppress(AsyncpushError):
+            source = self._layout.find(descriptor)
+            if isinstance(source, RemoteBlob) and source.origin != known.origin:
+                self.others.append(source)
 
     def _check_algorithm(self, digest: Digest) -> None:
         name = digests.algorithm(digest)

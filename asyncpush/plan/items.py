@@ -27,8 +27,9 @@ from asyncpush.oci.select import (
     parse_platform,
 )
 from asyncpush.plan.graph import Origin, PlannedImage
+from asyncpush.plan.listing import AS_ANY, SourceAccess
 from asyncpush.plan.reference import AnyRegistry, Repository, is_tag, parse_reference
-from asyncpush.plan.sources import ChooseNames, Sources, source_kind, split_source
+from asyncpush.plan.sources import S3, Sources, source_kind, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
 
@@ -41,6 +42,7 @@ class PushItem:
         ``oci:`` before it changes nothing. ``oci-archive:FILE`` and ``docker-archive:FILE`` are
         tar files, with the same ways to choose. ``docker://HOST/REPOSITORY[:TAG|@DIGEST]``, and the
         references and ARNs of ECR, are repositories of registries; without a tag all of its tags.
+        ``s3://BUCKET/PREFIX`` is a layout in S3, ``oci-archive:s3://BUCKET/KEY`` an archive there.
     :param target: an ECR reference or a repository ARN. Without a tag, each entry's name gives
         its tag, and an entry without a name is pushed by digest.
     :param platform: ``OS/ARCH[/VARIANT]``: push that image of an index instead of the index.
@@ -59,9 +61,9 @@ class PushItem:
         return os.fspath(self.source)
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
+    def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`Item`."""
-        return os.fspath(self.source), None
+        return os.fspath(self.source), AS_ANY
 
     @property
     def registries(self) -> Collection[AnyRegistry]:
@@ -87,9 +89,9 @@ class Item(Protocol):
         ...
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
-        """The source that :meth:`resolve` opens, and what chooses of its names, so that sources on
-        other machines are opened many at once."""
+    def opens(self) -> tuple[str, SourceAccess]:
+        """The source that :meth:`resolve` opens, and how it is asked, so that sources on other
+        machines are opened many at once."""
         ...
 
     @property
@@ -387,7 +389,7 @@ def source_of(content: Content, source: str) -> str:
         return f"docker://{content.registry}/{content.repository}"
     kind, _ = source_kind(source)
     path, _ = split_source(source)
-    return source if "://" in path else f"{kind}:{os.path.abspath(path)}"  # noqa: PTH100 - text only
+    return path if kind == S3 else f"{kind}:{os.path.abspath(path)}"  # noqa: PTH100 - text only
 
 
 def choose_entries(layout: Content, selector: str | None) -> list[Descriptor]:

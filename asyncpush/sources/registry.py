@@ -267,6 +267,7 @@ class RegistryContent:
                 raise DigestMismatchError(
                     f"the manifest has {len(manifest.raw)} bytes, its descriptor says"
                     f" {descriptor.size}",
+                    advice="push the image to the source again, or leave it out",
                     source=self._at(digest),
                 )
         except AsyncpushError as exc:
