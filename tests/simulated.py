@@ -86,6 +86,7 @@ class SimulatedRegistry:
     fault: Callable[[str, str, int], AsyncpushError | None] = lambda call, repository, tried: None
     part_memory: int = 1
     mounting: Mounting | None = None
+    promoting: Mounting | None = None
     _active: int = 0
     _rng: random.Random = field(default_factory=lambda: random.Random(5))
     _full: dict[str, float] = field(default_factory=dict)

@@ -213,6 +213,7 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
+                mounted |= await repositories.promoted(registry)
         return preview(plan, rejected, answers, self.options, mounted)
 
     async def verify(

@@ -154,7 +154,7 @@ class RepositoryPush:
         return True
 
     async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
-        """Whether tags point to the last of these manifests, and that says enough of all of them."""
+        """Whether tags point to the last of these manifests, which says enough of all of them."""
         if any(self._plan.manifests[digest].subject for digest in manifests):
             return False
         return await self._tags.all_point_to(tags, manifests[-1])

@@ -97,6 +97,7 @@ class DistributionTransport:
         actions: Actions = "pull,push",
     ) -> None:
         self.mounting: Mounting | None = mounting
+        self.promoting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
         self._authorizer = Authorizer(session, endpoint.host, logins, actions)

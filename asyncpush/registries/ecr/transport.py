@@ -34,8 +34,6 @@ from asyncpush.registries.distribution.transport import pieces_of
 from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import translating
-from asyncpush.registries.ecr.options import AwsOptions
-from asyncpush.registries.ecr.session import open_client
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
@@ -69,6 +67,7 @@ class EcrTransport:
 
     part_memory = PART_MEMORY
     mounting: Mounting | None = None
+    promoting: Mounting | None = None
 
     def __init__(self, client: Any, registry: Registry, hashing: anyio.CapacityLimiter) -> None:
         self._client = client
@@ -278,22 +277,3 @@ class EcrTransport:
         params["headers"]["X-Amz-Content-SHA256"] = await body.sha256()
         params["headers"]["Content-Length"] = str(len(body))
         params["body"] = body
-
-
-@contextlib.asynccontextmanager
-async def open_transport(
-    registry: Registry,
-    aws: AwsOptions,
-    *,
-    connections: int,
-    hashing: anyio.CapacityLimiter,
-    user_agent: str,
-) -> AsyncIterator[EcrTransport]:
-    """Open the native transport to one registry.
-
-    :param connections: the most connections to keep open to it.
-    :param hashing: limits the threads that hash parts.
-    :param user_agent: text to add to the User-Agent header.
-    """
-    async with open_client(registry, aws, connections, user_agent) as client:
-        yield EcrTransport(client, registry, hashing)
