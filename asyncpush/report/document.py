@@ -146,7 +146,11 @@ class Call(TypedDict):
 
 
 class Registry(TypedDict):
-    """One registry's part."""
+    """One registry's part.
+
+    ``avoidable_puts`` are PutImage calls that found everything there already, and that granting
+    ecr:BatchGetImage saves.
+    """
 
     calls: dict[str, Call]
     images: dict[ImageStates, int]
@@ -157,6 +161,7 @@ class Registry(TypedDict):
     blobs_mounted: NotRequired[int]
     blobs_existing: int
     blobs_failed: int
+    avoidable_puts: NotRequired[int]
 
 
 class Totals(TypedDict):
@@ -173,6 +178,7 @@ class Totals(TypedDict):
     calls: int
     retries: int
     throttles: int
+    avoidable_puts: NotRequired[int]
 
 
 class CallSeries(TypedDict):
