@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.remotes import Remotes, open_remotes
 from asyncpush.engine.results import ImageResult, ImageStatus
-from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.errors import AsyncpushError, UsageError, unforeseen
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content
 from asyncpush.oci.remote import RemoteContent
@@ -38,6 +39,8 @@ _CHUNK = 64
 # planned, where that means to ask other machines.
 _OPENED_AHEAD = 256
 _FETCHED_AT_ONCE = 1024
+
+_log = logging.getLogger("asyncpush.push")
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -163,6 +166,10 @@ def _resolve(
             except AsyncpushError as exc:
                 rejected.append(_rejected(item, item.label, exc))
                 yield None
+            except Exception as exc:  # noqa: BLE001 - the last net, as below
+                _log.debug("%s: not foreseen", item.label, exc_info=True)
+                rejected.append(_rejected(item, item.label, unforeseen(exc)))
+                yield None
             for name, problem in problems.items():
                 rejected.append(_rejected(item, name, problem))
                 yield None
@@ -223,8 +230,13 @@ def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None
         reference = PlannedImage(resolved.name, repository, chosen.digest, tags).reference
         planner.add(resolved.layout, chosen, repository, tags, resolved.origin)
     except AsyncpushError as exc:
-        return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=exc)
-    return None
+        error = exc
+    except Exception as exc:  # noqa: BLE001 - the last net: one image fails, the others go on
+        _log.debug("%s: not foreseen", reference, exc_info=True)
+        error = unforeseen(exc)
+    else:
+        return None
+    return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=error)
 
 
 def _side_by_side(

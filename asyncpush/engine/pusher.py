@@ -199,11 +199,14 @@ class Pusher:
         """What :meth:`push_plan` would send."""
         repositories = Repositories(plan, self._connections, NoJournal(), create=False)
         answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
+        unchanged: set[PlannedImage] = set()
 
         async def ask(image: PlannedImage) -> None:
             try:
                 repository = await repositories.get(image.repository)
                 answers[image] = await repository.available(image)
+                if await repository.is_unchanged(image):
+                    unchanged.add(image)
             except AsyncpushError as exc:
                 answers[image] = exc
 
@@ -214,7 +217,7 @@ class Pusher:
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
                 mounted |= await repositories.promoted(registry)
-        return preview(plan, rejected, answers, self.options, mounted)
+        return preview(plan, rejected, answers, self.options, mounted, unchanged)
 
     async def verify(
         self,
