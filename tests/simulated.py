@@ -87,6 +87,7 @@ class SimulatedRegistry:
     part_memory: int = 1
     streams: bool = False
     mounting: Mounting | None = None
+    promoting: Mounting | None = None
     _active: int = 0
     _rng: random.Random = field(default_factory=lambda: random.Random(5))
     _full: dict[str, float] = field(default_factory=dict)

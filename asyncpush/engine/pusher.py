@@ -226,6 +226,7 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
+                mounted |= await repositories.promoted(registry)
         found = preview(plan, rejected, answers, self.options, mounted, unchanged)
         return replace(found, rate_limits=self._remotes.rate_limits())
 

@@ -11,6 +11,7 @@ from asyncpush.engine.connections import Connections
 from asyncpush.engine.context import Context
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.mounting import Mounts
+from asyncpush.engine.promotion import Promotion
 from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.work import for_each
 from asyncpush.errors import AsyncpushError
@@ -107,6 +108,19 @@ class Repositories:
         speed = Speed(commits=context.paces.of("PutImage").rate)
         waits = context.transport.mounting.referenced
         return foreseen(sharing, self._left, speed if waits else None)
+
+    async def promoted(self, registry: AnyRegistry) -> set[tuple[Repository, Digest]]:
+        """The blobs that a registry's repositories can mount from where images come from."""
+        context = await self._connections.get(registry)
+        found: set[tuple[Repository, Digest]] = set()
+        for graph in self._graphs(registry):
+            promotion = Promotion(graph.repository, context)
+            found.update(
+                (graph.repository, blob.digest)
+                for blob in graph.blobs.values()
+                if promotion.source(blob) is not None
+            )
+        return found
 
     async def _share(self, context: Context, registry: AnyRegistry) -> Sharing | None:
         """Ask what one registry's repositories have, and plan what they can share.

@@ -26,6 +26,7 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
+from asyncpush.plan.reference import Registry
 
 T = TypeVar("T")
 
@@ -154,7 +155,9 @@ class RepositoryPush:
         A registry that holds a manifest holds what it names, but for foreign layers, and maybe the
         list of what refers to a subject.
         """
-        if self._context.options.include_foreign or not await self.is_unchanged(image):
+        foreign = self._context.options.include_foreign
+        tally.askable = bool(image.tags) and not foreign and not self._has_subject(image.manifests)
+        if foreign or not await self.is_unchanged(image):
             return False
         await self.blobs.note_existing(self._plan.blobs_of(image), tally)
         for digest in image.manifests:
@@ -166,9 +169,12 @@ class RepositoryPush:
 
     async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
         """Whether tags point to the last of some manifests, and that says enough of all."""
-        if any(self._plan.manifests[digest].subject for digest in manifests):
+        if self._has_subject(manifests):
             return False
         return await self._tags.all_point_to(tags, manifests[-1])
+
+    def _has_subject(self, manifests: Sequence[Digest]) -> bool:
+        return any(self._plan.manifests[digest].subject for digest in manifests)
 
     async def _commit_untagged(self, image: PlannedImage, digest: Digest, tally: Tally) -> None:
         """Commit one of an image's manifests by digest, unless an earlier run of the job has.
@@ -224,10 +230,18 @@ class RepositoryPush:
         """
         if tag is None and manifest.digest in self._by_digest:
             return True
-        existed, _ = await self._manifests.do(
+        existed, here = await self._manifests.do(
             (manifest.digest, tag), partial(self._commit, manifest, tag, tally, stopped)
         )
+        if existed and here and self._cannot_ask():
+            tally.tags_put += tag is not None and manifest.subject is None
+            tally.manifests_put += tag is None
         return existed
+
+    def _cannot_ask(self) -> bool:
+        """Whether an action of ECR's is not granted by which tags could be asked about."""
+        ecr = isinstance(self._repository.registry, Registry)
+        return ecr and self._context.reading_tags.denied
 
     async def _commit(
         self,

@@ -121,6 +121,15 @@ class Transport(Protocol):
         """What :meth:`mount` may be asked for; None if this API mounts nothing."""
         ...
 
+    @property
+    def promoting(self) -> Mounting | None:
+        """As :attr:`mounting`, from the repositories that images come from.
+
+        They have the blobs in manifests that are there, so that a push waits for nothing, and
+        whoever reads from them has access to the API that mounts.
+        """
+        ...
+
     async def authorize(self) -> None:
         """Prove the credentials before anything is sent.
 

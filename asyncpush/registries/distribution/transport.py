@@ -104,6 +104,7 @@ class DistributionTransport:
     ) -> None:
         self._at_once = at_once
         self.mounting: Mounting | None = mounting
+        self.promoting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
         self._proxies = Proxies()

@@ -44,8 +44,6 @@ from asyncpush.registries.ecr.answers import (
 from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import asking
-from asyncpush.registries.ecr.options import AwsOptions
-from asyncpush.registries.ecr.session import open_client
 from asyncpush.registries.proxies import Proxies
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
@@ -81,6 +79,7 @@ class EcrTransport:
     part_memory = PART_MEMORY
     streams = False
     mounting: Mounting | None = None
+    promoting: Mounting | None = None
 
     def __init__(self, client: Any, registry: Registry, hashing: anyio.CapacityLimiter) -> None:
         self._client = client
@@ -295,22 +294,3 @@ class EcrTransport:
         params["headers"]["X-Amz-Content-SHA256"] = await body.sha256()
         params["headers"]["Content-Length"] = str(len(body))
         params["body"] = body
-
-
-@contextlib.asynccontextmanager
-async def open_transport(
-    registry: Registry,
-    aws: AwsOptions,
-    *,
-    connections: int,
-    hashing: anyio.CapacityLimiter,
-    user_agent: str,
-) -> AsyncIterator[EcrTransport]:
-    """Open the native transport to one registry.
-
-    :param connections: the most connections to keep open to it.
-    :param hashing: limits the threads that hash parts.
-    :param user_agent: text to add to the User-Agent header.
-    """
-    async with open_client(registry, aws, connections, user_agent) as client:
-        yield EcrTransport(client, registry, hashing)
