@@ -6,11 +6,13 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
 import anyio
 
+from asyncpush.engine.ahead import connecting_ahead
 from asyncpush.engine.connections import Connections
 from asyncpush.engine.events import (
     CallRetried,
@@ -73,6 +75,8 @@ class Pusher:
         # Whether calls count for the report, or for that of the push that is planned.
         self._reporting = self._planned = False
         self._ahead = PushReport()
+        # Of the plan that is made: tags that do not point to what is to be pushed.
+        self._asked: dict[Repository, dict[str, Digest | None]] = {}
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -104,8 +108,12 @@ class Pusher:
             self._connections.begin({})
             self._remotes.begin()
             self._planned = True
-        skip = self._find_unchanged if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, skip)
+        if not skip_unchanged:
+            return await plan_items(items, self.options, self._remotes, emit=self._emit)
+        async with connecting_ahead(self._connections.get) as ahead:
+            return await plan_items(
+                ahead(items), self.options, self._remotes, self._find_tags, self._emit
+            )
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -172,7 +180,8 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
-            repositories = Repositories(plan, self._connections, journal or NoJournal())
+            elsewhere = self._take_elsewhere(plan)
+            repositories = Repositories(plan, self._connections, journal or NoJournal(), elsewhere)
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -184,6 +193,7 @@ class Pusher:
             report.calls = self._connections.calls()
             for host, calls in self._remotes.calls().items():
                 report.calls.setdefault(host, {}).update(calls)
+            report.rate_limits = self._remotes.rate_limits()
             self._emit(PushEnded(report))
             self._reporting = False
         return report
@@ -217,7 +227,8 @@ class Pusher:
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
                 mounted |= await repositories.promoted(registry)
-        return preview(plan, rejected, answers, self.options, mounted, unchanged)
+        found = preview(plan, rejected, answers, self.options, mounted, unchanged)
+        return replace(found, rate_limits=self._remotes.rate_limits())
 
     async def verify(
         self,
@@ -280,29 +291,31 @@ class Pusher:
             for host, calls in waiting.calls().items():
                 self.report.calls.setdefault(host, {}).update(calls)
 
-    async def _find_unchanged(self, images: Sequence[PlannedImage]) -> set[PlannedImage]:
-        """Those of some images that their repositories have already, all of their tags included."""
-        wanted: dict[Repository, list[PlannedImage]] = {}
+    async def _find_tags(self, repository: Repository, tags: Sequence[str]) -> dict[str, Digest]:
+        """What a target's tags point to, as far as it says; a push can do without."""
         # A tag says nothing of foreign layers.
-        for image in () if self.options.include_foreign else images:
-            wanted.setdefault(image.repository, []).append(image)
-        found: set[PlannedImage] = set()
+        if self.options.include_foreign:
+            return {}
+        try:
+            context = await self._connections.get(repository.registry)
+        except AsyncpushError:
+            return {}  # Whoever is pushed there will tell.
+        found = await where_tags_point(context, repository, tags)
+        self._asked.setdefault(repository, {}).update(found)
+        return {tag: digest for tag, digest in found.items() if digest is not None}
 
-        async def ask(repository: Repository) -> None:
-            try:
-                context = await self._connections.get(repository.registry)
-            except AsyncpushError:
-                return  # Whoever is pushed there will tell.
-            tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
-            where = await where_tags_point(context, repository, list(tags))
-            found.update(
-                image
-                for image in wanted[repository]
-                if all(where.get(tag) == image.root for tag in image.tags)
-            )
-
-        await for_each(wanted, min(self.options.images, len(wanted)), ask)
-        return found
+    def _take_elsewhere(self, plan: Plan) -> dict[Repository, dict[str, Digest | None]]:
+        """The tags that were found to point elsewhere, or to nothing, when this was planned."""
+        asked, self._asked = self._asked, {}
+        return {
+            repository: {
+                tag: digest
+                for tag, digest in found.items()
+                if digest != plan.repositories[repository].tags.get(tag)
+            }
+            for repository, found in asked.items()
+            if repository in plan.repositories
+        }
 
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage
