@@ -2,8 +2,8 @@
 
     python benchmarks/copy_memory.py [--layers 64] [--mib 11] [--transport native ...]
 
-Source and targets are local registries in processes of their own, so that the peak (VmHWM) is that of
-``asyncpush copy`` alone. The limit that is printed is the formula of decision 23.
+Source and targets are local registries in processes of their own, so that the peak (VmHWM) is that
+of ``asyncpush run`` alone. The limit that is printed is the formula of decision 23.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=64)
     parser.add_argument("--mib", type=int, default=11)
-    parser.add_argument("--transport", nargs="*", default=["native", "distribution"])
+    parser.add_argument("--transport", nargs="*", default=["native", "auto"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
