@@ -74,8 +74,8 @@ class Pusher:
         # Whether calls count for the report, or for that of the push that is planned.
         self._reporting = self._planned = False
         self._ahead = PushReport()
-        # Of the plan that is made: tags that do not point to what is to be pushed.
-        self._elsewhere: dict[Repository, dict[str, Digest | None]] = {}
+        # What tags of targets pointed to when they were asked about for a plan.
+        self._pointing: dict[Repository, dict[str, Digest | None]] = {}
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -110,7 +110,7 @@ class Pusher:
         if not skip_unchanged:
             return await plan_items(items, self.options, self._remotes)
         async with connecting_ahead(self._connections.get) as ahead:
-            return await plan_items(ahead(items), self.options, self._remotes, self._find_unchanged)
+            return await plan_items(ahead(items), self.options, self._remotes, self._find_tags)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -177,8 +177,8 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
-            elsewhere, self._elsewhere = self._elsewhere, {}
-            repositories = Repositories(plan, self._connections, journal or NoJournal(), elsewhere)
+            pointing, self._pointing = self._pointing, {}
+            repositories = Repositories(plan, self._connections, journal or NoJournal(), pointing)
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -205,11 +205,14 @@ class Pusher:
         """What :meth:`push_plan` would send."""
         repositories = Repositories(plan, self._connections, NoJournal(), create=False)
         answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
+        unchanged: set[PlannedImage] = set()
 
         async def ask(image: PlannedImage) -> None:
             try:
                 repository = await repositories.get(image.repository)
                 answers[image] = await repository.available(image)
+                if await repository.is_unchanged(image):
+                    unchanged.add(image)
             except AsyncpushError as exc:
                 answers[image] = exc
 
@@ -219,7 +222,7 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
-        return preview(plan, rejected, answers, self.options, mounted)
+        return preview(plan, rejected, answers, self.options, mounted, unchanged)
 
     async def verify(
         self,
@@ -282,29 +285,19 @@ class Pusher:
             for host, calls in waiting.calls().items():
                 self.report.calls.setdefault(host, {}).update(calls)
 
-    async def _find_unchanged(self, images: Sequence[PlannedImage]) -> set[PlannedImage]:
-        """Those of some images that their repositories have already, all of their tags included."""
-        wanted: dict[Repository, list[PlannedImage]] = {}
+    async def _find_tags(self, repository: Repository, tags: Sequence[str]) -> dict[str, Digest]:
+        """What a target's tags point to, as far as it says; a push can do without."""
         # A tag says nothing of foreign layers.
-        for image in () if self.options.include_foreign else images:
-            wanted.setdefault(image.repository, []).append(image)
-        found: set[PlannedImage] = set()
-
-        async def ask(repository: Repository) -> None:
-            try:
-                context = await self._connections.get(repository.registry)
-            except AsyncpushError:
-                return  # Whoever is pushed there will tell.
-            tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
-            where = await where_tags_point(context, repository, list(tags))
-            for image in wanted[repository]:
-                other = {t: where[t] for t in image.tags if t in where and where[t] != image.root}
-                self._elsewhere.setdefault(repository, {}).update(other)
-                if not other and where.keys() >= set(image.tags):
-                    found.add(image)
-
-        await for_each(wanted, min(self.options.images, len(wanted)), ask)
-        return found
+        if self.options.include_foreign:
+            return {}
+        try:
+            context = await self._connections.get(repository.registry)
+        except AsyncpushError:
+            return {}  # Whoever is pushed there will tell.
+        found = await where_tags_point(context, repository, tags)
+        # A push that follows need not ask again.
+        self._pointing.setdefault(repository, {}).update(found)
+        return {tag: digest for tag, digest in found.items() if digest is not None}
 
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage

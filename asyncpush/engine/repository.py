@@ -37,7 +37,7 @@ def _never() -> bool:
 class RepositoryPush:
     """The push into one repository, shared by all images that go there.
 
-    :param elsewhere: tags that were found to point elsewhere when the push was planned.
+    :param pointing: what tags were found to point to when the push was planned, None for nothing.
     :param create: whether it may be created if it is missing, where the options ask for that; if it
         may not, it is looked at as if it had been.
     """
@@ -47,7 +47,7 @@ class RepositoryPush:
         plan: RepositoryPlan,
         context: Context,
         journal: NoJournal,
-        elsewhere: Mapping[str, Digest | None] = {},
+        pointing: Mapping[str, Digest | None] = {},
         *,
         create: bool = True,
     ) -> None:
@@ -64,6 +64,12 @@ class RepositoryPush:
         self._created: Once[str, None] = Once()
         # Commits that have acted in this run, or may have: the answer was lost.
         self._acted: set[tuple[Digest, str | None]] = set()
+        # Those that point to their images already are asked about again: others may move them.
+        elsewhere = {
+            tag: pointing[tag]
+            for tag, root in plan.tags.items()
+            if tag in pointing and pointing[tag] != root
+        }
         self._tags = RepositoryTags(
             self._repository, plan.tags, context, journal, self._call, elsewhere
         )
@@ -140,6 +146,10 @@ class RepositoryPush:
         """
         await self.blobs.there(self._plan.blobs)
 
+    async def is_unchanged(self, image: PlannedImage) -> bool:
+        """Whether the repository has an image with all of its tags, as far as it may be asked."""
+        return bool(image.tags) and await self._is_proven(image.tags, image.manifests)
+
     async def available(self, image: PlannedImage) -> dict[Digest, bool]:
         """Whether the repository has each of an image's blobs."""
         return await self.blobs.there(self._plan.blobs_of(image))
@@ -150,9 +160,7 @@ class RepositoryPush:
         A registry that holds a manifest holds what it names, but for foreign layers, and maybe the
         list of what refers to a subject.
         """
-        if not image.tags or self._context.options.include_foreign:
-            return False
-        if not await self._is_proven(image.tags, image.manifests):
+        if self._context.options.include_foreign or not await self.is_unchanged(image):
             return False
         await self.blobs.note_existing(self._plan.blobs_of(image), tally)
         for digest in image.manifests:
@@ -163,7 +171,7 @@ class RepositoryPush:
         return True
 
     async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
-        """Whether tags point to the last of these manifests, and that says enough of all of them."""
+        """Whether tags point to the last of some manifests, and that says enough of all."""
         if any(self._plan.manifests[digest].subject for digest in manifests):
             return False
         return await self._tags.all_point_to(tags, manifests[-1])
@@ -205,6 +213,7 @@ class RepositoryPush:
         await self._note_tag(root, tag, tally, existed=there)
 
     async def _note_tag(self, root: Digest, tag: str, tally: Tally, *, existed: bool) -> None:
+        existed = existed and (root, tag) not in self._acted
         earlier = existed and await self._journal.is_committed(self._repository, root, tag)
         tally.tags[tag] = self._tags.result(tag, root, existed=existed, earlier=earlier)
 

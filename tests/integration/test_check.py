@@ -108,10 +108,17 @@ async def command(*arguments: str | Path, env: dict[str, str]) -> tuple[int, str
 
 
 def content(root: Path) -> tuple[list[str], list[str]]:
-    """All that a local registry keeps: blobs, open uploads, and what its database has."""
+    """All that a local registry keeps: blobs, open uploads, and what its database has.
+
+    When an image was pulled last is left out: to ask what a tag points to is a pull, as in ECR.
+    """
     kept = [p for name in ("blobs", "uploads", "tmp") for p in (root / name).rglob("*")]
     with closing(sqlite3.connect(f"file:{root / 'registry.sqlite3'}?mode=ro", uri=True)) as db:
-        return sorted(map(str, kept)), list(db.iterdump())
+        copy = sqlite3.connect(":memory:")
+        with closing(copy):
+            db.backup(copy)
+            copy.execute("UPDATE manifests SET pulled = NULL")
+            return sorted(map(str, kept)), list(copy.iterdump())
 
 
 def conclusion(out: str) -> list[str]:

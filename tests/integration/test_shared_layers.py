@@ -471,7 +471,9 @@ async def test_mounts_that_cannot_be_reached_are_uploads_and_one_warning(
         report = await push.run(small, FEW, retry_base=0.01)
         assert report.ok
         await assert_complete(server, small, FEW)
-        (warning,) = push.warnings
+        # The other one says that layers are sent otherwise, too.
+        (warning,) = [text for text in push.warnings if "mounts no blobs" in text]
+        assert len(push.warnings) <= 2
         assert "the connection failed" in warning
         assert server.calls.counters.calls["v2.MountBlob"] <= 3 * 2
 
