@@ -17,6 +17,8 @@ from asyncpush.cli.options import (
     engine_options,
     output_options,
     push_options,
+    referrers_of,
+    referrers_options,
 )
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
@@ -66,7 +68,7 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return engine_options(output_options(command))
+    return referrers_options(engine_options(output_options(command)))
 
 
 @click.command("run")
@@ -102,6 +104,8 @@ def _run(flags: dict[str, Any]) -> ExitCode:
     if is_lock(flags["job"]):
         return _run_lock(flags, output, shard)
     job = read_job(flags["job"], flags)
+    if (referrers := referrers_of(flags)) is not None:
+        job = job.with_referrers(referrers)
     options = push_options(
         flags,
         **job.options,
@@ -146,6 +150,12 @@ def _run_lock(flags: dict[str, Any], output: Output, shard: tuple[int, int] | No
 
 
 def _lock_of(path: Path, flags: dict[str, Any]) -> Lock:
+    if referrers_of(flags) is not None:
+        raise UsageError(
+            "--referrers does not add to a lock",
+            advice="leave it out: a lock names the referrers that went with its images",
+            file=str(path),
+        )
     if flags["only"] or flags["exclude"]:
         raise UsageError(
             "--only and --exclude do not choose from a lock",

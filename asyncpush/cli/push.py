@@ -14,6 +14,8 @@ from asyncpush.cli.options import (
     engine_options,
     output_options,
     push_options,
+    referrers_of,
+    referrers_options,
     source_aws_of,
     source_options,
 )
@@ -31,6 +33,7 @@ from asyncpush.registries.base import RepositorySettings
 )
 @click.argument("target")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
+@referrers_options
 @aws_options
 @source_options
 @engine_options
@@ -66,7 +69,7 @@ def push(
         aws=aws_of(flags),
         source_aws=source_aws_of(flags),
     )
-    items = [PushItem(source, target, platform) for source in sources]
+    items = [PushItem(source, target, platform, referrers_of(flags)) for source in sources]
     task = Task(
         items=lambda: items,
         title=f"{' '.join(sources)} to {target}",

@@ -108,9 +108,11 @@ class Pusher:
             self._remotes.begin()
             self._planned = True
         if not skip_unchanged:
-            return await plan_items(items, self.options, self._remotes)
+            return await plan_items(items, self.options, self._remotes, None, self._emit)
         async with connecting_ahead(self._connections.get) as ahead:
-            return await plan_items(ahead(items), self.options, self._remotes, self._find_tags)
+            return await plan_items(
+                ahead(items), self.options, self._remotes, self._find_tags, self._emit
+            )
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.

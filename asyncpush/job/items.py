@@ -78,6 +78,14 @@ class Job:
         """The same job, less what is not asked for."""
         return replace(self, selection=Selection(tuple(only), tuple(exclude)))
 
+    def with_referrers(self, types: tuple[str, ...]) -> Job:
+        """The same job, with the referrers of all images.
+
+        :param types: patterns of artifact types; none means all.
+        """
+        sources = tuple(replace(source, referrers=types) for source in self.sources)
+        return replace(self, sources=sources)
+
     def items(self) -> Iterator[JobItem]:
         """What goes where, a layout at a time."""
         return (JobItem(source, self.selection, self.notes) for source in self.sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -194,6 +195,7 @@ class Planner:
         self._blobs: dict[Digest, PlannedBlob] = {}
         self._manifests: dict[Digest, PlannedManifest] = {}
         self._left: dict[Repository, dict[str, Digest]] = {}
+        self._left_digests: dict[Repository, set[Digest]] = {}
 
     def add(
         self,
@@ -202,9 +204,13 @@ class Planner:
         repository: Repository,
         tags: tuple[str, ...],
         origin: Origin | None = None,
+        *,
+        follow_subject: bool = True,
     ) -> PlannedImage:
         """Plan one entry of a layout for one repository.
 
+        :param follow_subject: False for an entry whose subject has been planned, or is there; it
+            is not read again.
         :raises ContentError: what the layout holds cannot be pushed.
         :raises UsageError: another image of the plan gets one of the tags.
         """
@@ -213,12 +219,18 @@ class Planner:
             graph = RepositoryPlan(repository)
         self._check_tags(repository, tags, entry.digest)
         walk = _Walk(layout, self, self._limits, self._part_size, self._include_foreign)
+        if not follow_subject:
+            walk.without_subject = entry.digest
         walk.visit(entry, ())
         self._blobs.update(walk.blobs)
+        known = ChainMap(self._manifests, graph.manifests)
+        if not follow_subject and entry.digest in walk.manifests:
+            # What it needs is known for this repository alone.
+            known = known.new_child({entry.digest: walk.manifests.pop(entry.digest)})
         self._manifests.update(walk.manifests)
-        order = graph.order_of_commit(entry.digest, self._manifests)
+        order = graph.order_of_commit(entry.digest, known)
         for digest in order:
-            manifest = graph.manifests[digest] = self._manifests[digest]
+            manifest = graph.manifests[digest] = known[digest]
             graph.blobs.update((blob, self._blobs[blob]) for blob in manifest.blobs)
         image = PlannedImage(
             name=printable(entry.ref_name or ", ".join(tags) or entry.digest),
@@ -241,7 +253,19 @@ class Planner:
         self._check_tags(image.repository, image.tags, image.root)
         tags = self._left.setdefault(image.repository, {})
         tags.update(dict.fromkeys(image.tags, image.root))
+        self._left_digests.setdefault(image.repository, set()).add(image.root)
         self.plan.unchanged.append(image)
+
+    def has(self, repository: Repository, digest: Digest, tags: tuple[str, ...]) -> bool:
+        """Whether a manifest with these tags, or none, is planned or there already."""
+        graph = self.plan.repositories.get(repository)
+        if tags:
+            planned = graph.tags if graph else {}
+            left = self._left.get(repository, {})
+            return all(digest in (planned.get(tag), left.get(tag)) for tag in tags)
+        if graph is not None and digest in graph.manifests:
+            return True
+        return digest in self._left_digests.get(repository, ())
 
     def _check_tags(self, repository: Repository, tags: tuple[str, ...], digest: Digest) -> None:
         graph = self.plan.repositories.get(repository)
@@ -277,6 +301,7 @@ class _Walk:
     ) -> None:
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.manifests: dict[Digest, PlannedManifest] = {}
+        self.without_subject: Digest | None = None
         self._layout = layout
         self._planner = planner
         self._limits = limits
@@ -338,7 +363,7 @@ class _Walk:
         needs: dict[Digest, None] = {}
         blobs: dict[Digest, None] = {}
         subject = manifest.subject
-        if subject is not None and self._has(subject):
+        if subject is not None and above[-1] != self.without_subject and self._has(subject):
             self.visit(subject, above)
             needs[subject.digest] = None
         if isinstance(manifest, ImageIndex):

@@ -44,11 +44,14 @@ class PushItem:
     :param target: an ECR reference or a repository ARN. Without a tag, each entry's name gives
         its tag, and an entry without a name is pushed by digest.
     :param platform: ``OS/ARCH[/VARIANT]``: push that image of an index instead of the index.
+    :param referrers: shell patterns of artifact types: what refers to the images comes along where
+        one matches; empty means all that refers to them, None nothing.
     """
 
     source: str | os.PathLike[str]
     target: str
     platform: str | None = None
+    referrers: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -140,6 +143,12 @@ class ResolvedEntry(ABC):
         """Whether :meth:`chosen` reads the entry."""
         return False
 
+    @property
+    def referrers(self) -> tuple[str, ...] | None:
+        """Patterns of artifact types of the referrers that come along; empty means all, None
+        none."""
+        return None
+
     @abstractmethod
     def chosen(self) -> Descriptor:
         """The manifest that is pushed: the entry itself, or one image of it.
@@ -158,7 +167,7 @@ class ResolvedEntry(ABC):
 class _PushEntry(ResolvedEntry):
     """An entry of a PushItem; ``named`` tells that its name gives the tag if ``tag`` is None."""
 
-    __slots__ = ("_named", "_repository", "_source", "_tag")
+    __slots__ = ("_named", "_referrers", "_repository", "_source", "_tag")
 
     def __init__(
         self,
@@ -169,8 +178,10 @@ class _PushEntry(ResolvedEntry):
         source: str,
         *,
         named: bool,
+        referrers: tuple[str, ...] | None,
     ) -> None:
         super().__init__(layout, entry)
+        self._referrers = referrers
         self._source = source
         self._repository = repository
         self._tag = tag
@@ -185,6 +196,11 @@ class _PushEntry(ResolvedEntry):
     def origin(self) -> Origin:
         """See :class:`ResolvedEntry`."""
         return Origin(self._source, self.entry.digest)
+
+    @property
+    def referrers(self) -> tuple[str, ...] | None:
+        """See :class:`ResolvedEntry`."""
+        return self._referrers
 
     def chosen(self) -> Descriptor:
         """See :class:`ResolvedEntry`."""
@@ -351,7 +367,15 @@ def resolve(item: PushItem, sources: Sources) -> Iterator[ResolvedEntry]:
     named = not _is_digest(selector) and not _number(selector) and reference.digest is None
     source = source_of(layout, os.fspath(item.source))
     for entry in entries:
-        yield _PushEntry(layout, entry, reference.repository, reference.tag, source, named=named)
+        yield _PushEntry(
+            layout,
+            entry,
+            reference.repository,
+            reference.tag,
+            source,
+            named=named,
+            referrers=item.referrers,
+        )
 
 
 def source_of(content: Content, source: str) -> str:

@@ -10,7 +10,9 @@ from typing import Protocol
 from asyncpush.errors import InvalidReferenceError, UsageError
 from asyncpush.oci.archive import open_archive
 from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content, Layout
+from asyncpush.oci.referrers import Found
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.listing import Catalog, FindTags
 from asyncpush.plan.reference import (
@@ -51,6 +53,10 @@ class Remote(Protocol):
         self, wanted: Sequence[tuple[Content, Sequence[Descriptor]]], *, nested: bool
     ) -> None:
         """Fetch manifests, many at once; ``nested``: also those that indexes name, and subjects."""
+        ...
+
+    def referrers(self, wanted: Sequence[tuple[Content, Digest]]) -> Sequence[Found]:
+        """What registries name as referring to manifests of theirs, in the order of these."""
         ...
 
 
@@ -130,6 +136,14 @@ class Sources:
         """
         if self._remote is not None:
             self._remote.prefetch(wanted, nested=nested)
+
+    def referrers(self, wanted: Sequence[tuple[Content, Digest]]) -> Sequence[Found]:
+        """What registries name as referring to manifests, many asked at once.
+
+        :param wanted: content of registries, and digests in it.
+        """
+        assert self._remote is not None, "it has opened the content"
+        return self._remote.referrers(wanted)
 
 
 def split_source(source: str | os.PathLike[str]) -> tuple[str, str | None]:

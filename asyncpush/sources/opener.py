@@ -9,12 +9,15 @@ import anyio
 
 from asyncpush.errors import AsyncpushError, LimitError, SourceNotFoundError
 from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
+from asyncpush.oci.referrers import Found
 from asyncpush.oci.remote import RemoteContent
 from asyncpush.plan.pages import PageGuard
 from asyncpush.plan.reference import AnyRegistry, Reference
 from asyncpush.plan.sources import ChooseNames, parse_remote
 from asyncpush.sources.bridge import on_loop
+from asyncpush.sources.referrers import RegistryReferrers
 from asyncpush.sources.registry import RegistryContent, SourceRegistry
 
 _OPENED_AT_ONCE = 32
@@ -35,6 +38,7 @@ class Opener:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._opened: dict[_Key, Content | AsyncpushError] = {}
+        self._referrers = RegistryReferrers()
 
     async def open_ahead(self, wanted: Sequence[_Key]) -> None:
         """Open sources, many at once; what fails is raised by :meth:`open`.
@@ -80,6 +84,10 @@ class Opener:
         async with anyio.create_task_group() as tasks:
             for remote, together in grouped.values():
                 tasks.start_soon(partial(remote.prefetch, together, nested=nested))
+
+    async def referrers(self, wanted: Sequence[tuple[Content, Digest]]) -> list[Found]:
+        """What registries name as referring to manifests of theirs, in the order of these."""
+        return await self._referrers.of(wanted)
 
     async def _open(self, source: str, choose: ChooseNames | None) -> Content:
         reference = parse_remote(source)
@@ -150,3 +158,7 @@ class FromThread:
     ) -> None:
         """See :meth:`Opener.prefetch`."""
         on_loop(partial(self._opener.prefetch, wanted, nested=nested))
+
+    def referrers(self, wanted: Sequence[tuple[Content, Digest]]) -> list[Found]:
+        """See :meth:`Opener.referrers`."""
+        return on_loop(partial(self._opener.referrers, wanted))

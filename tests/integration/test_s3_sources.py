@@ -43,8 +43,12 @@ from asyncpush.oci.remote import RemoteBlob, RemoteContent
 from asyncpush.oci.sample import write_sample
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, Planner
-from asyncpush.plan.reference import parse_reference
+from asyncpush.plan.reference import AnyRegistry, parse_reference
+from asyncpush.plan.referrers import ReferrerSearch
+from asyncpush.plan.sources import Sources
 from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.sources.opener import FromThread, Opener
+from asyncpush.sources.registry import SourceRegistry
 from asyncpush.sources.s3 import S3Archive, S3Layout, open_s3_client, open_s3_source
 
 pytestmark = pytest.mark.anyio
@@ -597,3 +601,31 @@ async def test_a_role_reads_the_bucket(
         assert content.entries
     signed = {r.headers["authorization"].split("Credential=")[1][:10] for r in proxy.requests}
     assert "AKIDREADER" not in signed
+
+
+async def test_referrers_are_found_in_a_layout_and_in_an_archive(s3: Any, proxy: Proxy) -> None:
+    """The sample's artifact is the referrer of its first image."""
+
+    def unused(text: str) -> None:
+        raise AssertionError(text)
+
+    async def never(_registry: AnyRegistry) -> SourceRegistry:
+        raise AssertionError("no registry is a source here")
+
+    for place in (LAYOUT, ARCHIVE):
+        async with opened(place) as content:
+            search = ReferrerSearch(Sources(remote=FromThread(Opener(never))), unused)
+            roots = [entry.digest for entry in content.entries]
+            before = len(proxy.requests)
+            result = await on_thread(search.search, [(content, (), roots)])
+            named = {entry.ref_name: entry.digest for entry in content.entries}
+            assert result.problems == []
+            found = result.of(content, (), [named["service-01"]])
+            assert [referrer.digest for referrer in found] == [named["service-01.sbom"]]
+            assert found[0].ref_name is None
+            assert result.of(content, (), [named["service-02"]]) == []
+            types = ("application/else",)
+            other = await on_thread(search.search, [(content, types, roots)])
+            assert other.of(content, types, roots) == []
+            # Each entry is read once, however often it is looked at.
+            assert len(proxy.requests) - before <= len(content.entries)

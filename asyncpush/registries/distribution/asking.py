@@ -108,7 +108,7 @@ class Asker:
                         continue
                     yield answer
                     return
-            except LOST as exc:
+            except (*LOST, ValueError) as exc:  # ValueError: a host whose name is none
                 raise lost(exc, call, **self.where(repository)) from exc
 
     def location(self, answer: aiohttp.ClientResponse) -> URL:

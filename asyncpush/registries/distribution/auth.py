@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import aiohttp
 import anyio
@@ -18,11 +18,10 @@ from asyncpush.registries.distribution.challenge import Challenge, parse_challen
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.errors import retry_after
 from asyncpush.registries.distribution.logins import Logins
+from asyncpush.registries.distribution.tokens import check_realm, read_token
 from asyncpush.registries.flights import Flights
 from asyncpush.registries.proxies import Proxies
 
-# distribution's token documentation: 60 seconds unless the answer says otherwise.
-_DEFAULT_SECONDS = 60.0
 # Some token services throttle clients that ask for many tokens at once.
 _TOKENS_AT_ONCE = 8
 # Renewed before it ends, so that no call finds it ended on its way.
@@ -49,6 +48,7 @@ class Authorizer:
 
     :param session: makes the calls to token services.
     :param host: the registry, for errors.
+    :param url: its address: scheme, host and port.
     :param logins: finds credentials.
     :param proxies: lead to token services.
     :param actions: what is done with the registry's repositories.
@@ -58,6 +58,7 @@ class Authorizer:
         self,
         session: aiohttp.ClientSession,
         host: str,
+        url: URL,
         logins: Logins,
         proxies: Proxies,
         actions: Actions = "pull,push",
@@ -65,6 +66,7 @@ class Authorizer:
         self._proxies = proxies
         self._session = session
         self._host = host
+        self._url = url
         self._logins = logins
         self._actions = actions
         self._challenges: list[Challenge] = []
@@ -142,7 +144,8 @@ class Authorizer:
 
     async def _fetch(self, params: Mapping[str, str], scope: str, login: Login | None) -> _Held:
         """Get a token (distribution, "Token Authentication Specification")."""
-        realm, service = params["realm"], params.get("service", "")
+        service = params.get("service", "")
+        realm = check_realm(params["realm"], self._url, self._host)
         scopes = scope.split(" ")
         try:
             through = self._proxies.of(URL(realm))
@@ -168,7 +171,7 @@ class Authorizer:
             async with answer as response:
                 return await self._read(response)
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            # ValueError: a realm that is no address. The message may quote it, never a secret.
+            # ValueError: a host that is no name.
             raise TransientError(
                 f"the token service cannot be reached: {type(exc).__name__}",
                 advice="check the network and the registry's configuration",
@@ -190,15 +193,7 @@ class Authorizer:
                 advice=f"sign in again with docker login {self._host}",
                 **where,
             )
-        document: Any = await response.json(content_type=None)
-        token = None
-        if isinstance(document, dict):
-            token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str):
-            raise CredentialsError("the token service's answer holds no token", **where)
-        seconds = document.get("expires_in")
-        if not isinstance(seconds, int | float) or seconds <= 0:
-            seconds = _DEFAULT_SECONDS
+        token, seconds = await read_token(response, **where)
         margin = min(_MARGIN_SECONDS, seconds / 4)
         return _Held(f"Bearer {token}", time.monotonic() + seconds - margin)
 

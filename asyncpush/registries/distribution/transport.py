@@ -23,6 +23,8 @@ from asyncpush.errors import (
     TagConflictError,
     ThrottledError,
     TransientError,
+    UnexpectedAnswerError,
+    UnsupportedDigestError,
     UploadBrokenError,
     UploadNotFoundError,
     VerificationError,
@@ -105,7 +107,9 @@ class DistributionTransport:
         self._session = session
         self._endpoint = endpoint
         self._proxies = Proxies()
-        self._authorizer = Authorizer(session, endpoint.host, logins, self._proxies, actions)
+        self._authorizer = Authorizer(
+            session, endpoint.host, endpoint.url, logins, self._proxies, actions
+        )
         self._asker = Asker(
             session, endpoint, self._authorizer, self._proxies, source=actions == "pull"
         )
@@ -152,9 +156,13 @@ class DistributionTransport:
         async def ask(digest: Digest) -> None:
             url = self._url(repository, "blobs", digest)
             async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
-                if answer.status == 200:
-                    found[digest] = answer.content_length
-                elif answer.status != 404:
+                told = answer.headers.get("Docker-Content-Digest", digest)
+                size = answer.content_length
+                # Something that answers 200 to everything names neither.
+                named = size is not None or "Docker-Content-Digest" in answer.headers
+                if answer.status == 200 and told == digest and named:
+                    found[digest] = size
+                elif answer.status not in (200, 404):
                     raise await error_of(answer, "HEAD blob", **self._where(repository))
 
         await _each(wanted, ask, self._at_once)
@@ -340,12 +348,15 @@ class DistributionTransport:
         async with self._ask(
             "PUT", url, "PUT manifest", repository, headers, lambda: manifest.raw
         ) as answer:
-            if answer.status not in (200, 201, 202):
-                raise await error_of(answer, "PUT manifest", **where)
             told = answer.headers.get("Docker-Content-Digest")
+            # The specification's success is 201; others count if they name what was stored.
+            if answer.status != 201 and not (answer.status in (200, 202) and told):
+                raise await error_of(answer, "PUT manifest", **where)
             processed = "OCI-Subject" in answer.headers
         if told is not None and told != manifest.digest:
-            raise RegistryError(f"the registry stored the manifest as {told}", **where)
+            raise UnexpectedAnswerError(
+                f"the registry says that it stored the manifest as {told[:80]}", **where
+            )
         return processed
 
     async def lists_referrers(self, repository: str, subject: Digest) -> bool | None:
@@ -437,7 +448,8 @@ class DistributionTransport:
                 raise await error_of(answer, "HEAD manifest", **self._where(repository))
             told = answer.headers.get("Docker-Content-Digest")
         if told is not None:
-            return Digest(told)
+            with contextlib.suppress(UnsupportedDigestError):
+                return digests.parse_digest(told)
         return (await self.get_manifest(repository, reference)).digest
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
