@@ -38,7 +38,7 @@ def _never() -> bool:
 class RepositoryPush:
     """The push into one repository, shared by all images that go there.
 
-    :param elsewhere: tags that were found to point elsewhere when the push was planned.
+    :param pointing: what tags were found to point to when the push was planned, None for nothing.
     :param create: whether it may be created if it is missing, where the options ask for that; if it
         may not, it is looked at as if it had been.
     """
@@ -48,7 +48,7 @@ class RepositoryPush:
         plan: RepositoryPlan,
         context: Context,
         journal: NoJournal,
-        elsewhere: Mapping[str, Digest | None] = {},
+        pointing: Mapping[str, Digest | None] = {},
         *,
         create: bool = True,
     ) -> None:
@@ -65,6 +65,12 @@ class RepositoryPush:
         self._created: Once[str, None] = Once()
         # Commits that have acted in this run, or may have: the answer was lost.
         self._acted: set[tuple[Digest, str | None]] = set()
+        # Those that point to their images already are asked about again: others may move them.
+        elsewhere = {
+            tag: pointing[tag]
+            for tag, root in plan.tags.items()
+            if tag in pointing and pointing[tag] != root
+        }
         self._tags = RepositoryTags(
             self._repository, plan.tags, context, journal, self._call, elsewhere
         )
