@@ -46,12 +46,13 @@ class Forked:
             nothing = os.open(os.devnull, os.O_RDWR)
             stack.callback(os.close, nothing)
             streams = [nothing]
-            for name, number in (("stdout", stdout), ("stderr", stderr)):
-                if number == subprocess.PIPE:
+            for name, asked in (("stdout", stdout), ("stderr", stderr)):
+                number = nothing if asked == subprocess.DEVNULL else asked
+                if asked == subprocess.PIPE:
                     ours, number = os.pipe()
                     stack.callback(os.close, number)
-                    setattr(self, name, open(ours, encoding="utf-8"))
-                streams.append(nothing if number == subprocess.DEVNULL else number)
+                    setattr(self, name, os.fdopen(ours, encoding="utf-8"))
+                streams.append(number)
             sent = socket.send_fds(self._server, [text], streams)
             self._server.sendall(text[sent:])
         with self._server.makefile("rb", buffering=0) as answer:

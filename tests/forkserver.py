@@ -22,8 +22,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import awsmodels
 import botocore.session
-from botocore.loaders import JSONFileLoader
 
 import asyncpush
 from asyncpush.cli.main import main
@@ -46,8 +46,7 @@ def _preload() -> None:
     for name in _LATE:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
-    # The descriptions of AWS's services are read from disk once for all forks.
-    JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
+    awsmodels.read_once()
     session = botocore.session.Session()
     for service in ("ecr", "sts", "s3"):
         session.create_client(
