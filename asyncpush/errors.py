@@ -74,6 +74,28 @@ class AsyncpushError(Exception):
         }
 
 
+class UnforeseenError(AsyncpushError):
+    """What nothing here is made for: a fault of this program, or an answer that none was foreseen
+    for. It concerns one image alone; the log has the traceback (level DEBUG)."""
+
+    kind = "unforeseen"
+
+
+def unforeseen(exc: Exception, **where: str | None) -> AsyncpushError:
+    """The typed error of an exception that nothing was made for."""
+    while isinstance(exc, ExceptionGroup):
+        exc = exc.exceptions[0]
+    if isinstance(exc, AsyncpushError):
+        return exc
+    error = UnforeseenError(
+        f"this was not foreseen: {type(exc).__name__}",
+        advice="report it with the traceback that the log has (-v), and push again",
+        **where,
+    )
+    error.__cause__ = exc
+    return error
+
+
 # What the user typed.
 
 
@@ -311,6 +333,16 @@ class TransientError(RegistryError):
 
     kind = "transient"
     retry_after: float | None = None
+
+
+class UnexpectedAnswerError(TransientError):
+    """An answer that is neither a success nor an error as the API defines them.
+
+    Something on the way may have answered in the registry's place, so the call is tried again; that
+    the call has not acted is not known.
+    """
+
+    kind = "unexpected-answer"
 
 
 class ThrottledError(TransientError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from dataclasses import dataclass, field
 from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.results import ImageResult, ImageStatus, TagResult, TagStatus
 from asyncpush.engine.tally import Tally
-from asyncpush.errors import AsyncpushError, RefusedError
+from asyncpush.errors import AsyncpushError, RefusedError, unforeseen
 from asyncpush.plan.graph import PlannedImage
+
+_log = logging.getLogger("asyncpush.push")
 
 
 @dataclass(slots=True)
@@ -37,6 +40,9 @@ class ImagePush:
             await work(await self.repository())
         except AsyncpushError as exc:
             self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - the last net: one image fails, the others go on
+            _log.debug("%s: not foreseen", self.image.reference, exc_info=True)
+            self.fail(unforeseen(exc))
         else:
             sent = self.tally.brought_blobs or self.tally.manifests_sent
             self.status = ImageStatus.PUSHED if sent else ImageStatus.EXISTS

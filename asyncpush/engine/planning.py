@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -19,14 +20,17 @@ from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.remotes import Remotes, open_remotes
 from asyncpush.engine.results import ImageResult, ImageStatus
-from asyncpush.errors import AsyncpushError, UsageError
+from asyncpush.engine.work import for_each
+from asyncpush.errors import AsyncpushError, UsageError, unforeseen
 from asyncpush.oci.descriptor import Descriptor
+from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
 from asyncpush.oci.remote import RemoteContent
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, PlannedImage, Planner
-from asyncpush.plan.items import Item, ResolvedEntry
-from asyncpush.plan.reference import without_password
+from asyncpush.plan.items import Item, ResolvedEntry, SettledEntry
+from asyncpush.plan.listing import FindTags
+from asyncpush.plan.reference import Repository, without_password
 from asyncpush.plan.sources import Sources
 from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.catalog import RegistryCatalog
@@ -38,31 +42,35 @@ _CHUNK = 64
 # planned, where that means to ask other machines.
 _OPENED_AHEAD = 256
 _FETCHED_AT_ONCE = 1024
+# Repositories of targets that are asked what their tags point to.
+_ASKED_AT_ONCE = 32
+
+_log = logging.getLogger("asyncpush.push")
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-FindUnchanged = Callable[[Sequence[PlannedImage]], Coroutine[Any, Any, Collection[PlannedImage]]]
-"""Asks which images their repositories have already, all of their tags included."""
+AskTargets = Callable[[Repository, Sequence[str]], Coroutine[Any, Any, Mapping[str, Digest]]]
+"""Asks what tags of a target point to, less those that do not exist or may not be asked for."""
 
 
 async def plan_items(
     items: Iterable[Item],
     options: PushOptions,
     remotes: Remotes | None = None,
-    find_unchanged: FindUnchanged | None = None,
+    find_tags: AskTargets | None = None,
 ) -> tuple[Plan, list[ImageResult]]:
     """Plan items.
 
     :param remotes: the registries that images come from; None connects them for this plan alone.
-    :param find_unchanged: asked before manifests are fetched from other machines: those of these
-        images need not be; None fetches all.
+    :param find_tags: asked before manifests are fetched from other machines: those of images whose
+        tags all point to them need not be; None fetches all.
     :return: the plan, and a failed result for whatever cannot be pushed.
     """
     if remotes is None:
         async with open_remotes(options, log_event) as own:
-            return await plan_items(items, options, own, find_unchanged)
+            return await plan_items(items, options, own, find_tags)
     planner = Planner(include_foreign=options.include_foreign, part_size=options.part_size)
     rejected: list[ImageResult] = []
     # Starts no thread before there is a layer to compress.
@@ -74,9 +82,13 @@ async def plan_items(
         remote = FromThread(Opener(remotes.connect))
         catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
         sources = Sources(
-            scratch, compress_layers=options.compress_layers, remote=remote, catalog=catalog
+            scratch,
+            compress_layers=options.compress_layers,
+            remote=remote,
+            catalog=catalog,
+            find_tags=find_tags and _from_thread(find_tags),
         )
-        steps = _plan_items(items, planner, rejected, sources, find_unchanged)
+        steps = _plan_items(items, planner, rejected, sources, find_tags)
         while await anyio.to_thread.run_sync(_advance, steps):
             pass
     finally:
@@ -118,15 +130,15 @@ def _plan_items(
     planner: Planner,
     rejected: list[ImageResult],
     sources: Sources,
-    find_unchanged: FindUnchanged | None,
+    find_tags: AskTargets | None,
 ) -> Iterator[None]:
     """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
     waiting: list[ResolvedEntry] = []
 
     def plan_waiting() -> Iterator[None]:
         changed = waiting
-        if find_unchanged is not None:
-            changed = _leave_unchanged(waiting, planner, find_unchanged)
+        if find_tags is not None:
+            changed = _leave_unchanged(waiting, planner, find_tags)
         _fetch(changed, sources)
         for entry in changed:
             if (result := _plan_entry(entry, planner)) is not None:
@@ -135,6 +147,21 @@ def _plan_items(
         waiting.clear()
 
     for resolved in _resolve(items, rejected, sources):
+        if isinstance(resolved, SettledEntry):
+            try:
+                planner.leave(resolved.image)
+            except UsageError as exc:
+                rejected.append(
+                    ImageResult(
+                        resolved.name,
+                        resolved.target,
+                        resolved.digest,
+                        ImageStatus.FAILED,
+                        error=exc,
+                    )
+                )
+            yield
+            continue
         if resolved is not None:
             waiting.append(resolved)
         # What is on this machine is planned at once; other machines are asked for many at a time.
@@ -163,6 +190,10 @@ def _resolve(
             except AsyncpushError as exc:
                 rejected.append(_rejected(item, item.label, exc))
                 yield None
+            except Exception as exc:  # noqa: BLE001 - the last net, as below
+                _log.debug("%s: not foreseen", item.label, exc_info=True)
+                rejected.append(_rejected(item, item.label, unforeseen(exc)))
+                yield None
             for name, problem in problems.items():
                 rejected.append(_rejected(item, name, problem))
                 yield None
@@ -172,8 +203,15 @@ def _rejected(item: Item, name: str, error: AsyncpushError) -> ImageResult:
     return ImageResult(name, without_password(item.target), "", ImageStatus.FAILED, error=error)
 
 
+def _from_thread(find_tags: AskTargets) -> FindTags:
+    def find(repository: Repository, tags: Sequence[str]) -> Mapping[str, Digest]:
+        return on_loop(partial(find_tags, repository, tags))
+
+    return find
+
+
 def _leave_unchanged(
-    waiting: Sequence[ResolvedEntry], planner: Planner, find_unchanged: FindUnchanged
+    waiting: Sequence[ResolvedEntry], planner: Planner, find_tags: AskTargets
 ) -> list[ResolvedEntry]:
     """Note the entries of other machines that need not be read; the others.
 
@@ -190,13 +228,33 @@ def _leave_unchanged(
                 root = entry.entry.digest
                 image = PlannedImage(entry.name, repository, root, tags, (), entry.origin)
                 images[image] = entry
-    unchanged = on_loop(partial(find_unchanged, list(images))) if images else ()
+    unchanged = on_loop(partial(_unchanged, list(images), find_tags)) if images else ()
     left = set()
     for image in unchanged:
         with contextlib.suppress(UsageError):  # as above
             planner.leave(image)
             left.add(id(images[image]))
     return [entry for entry in waiting if id(entry) not in left]
+
+
+async def _unchanged(images: Sequence[PlannedImage], find_tags: AskTargets) -> set[PlannedImage]:
+    """Those of some images that their repositories have, all of their tags included."""
+    wanted: dict[Repository, list[PlannedImage]] = {}
+    for image in images:
+        wanted.setdefault(image.repository, []).append(image)
+    found: set[PlannedImage] = set()
+
+    async def ask(repository: Repository) -> None:
+        tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
+        where = await find_tags(repository, list(tags))
+        found.update(
+            image
+            for image in wanted[repository]
+            if all(where.get(tag) == image.root for tag in image.tags)
+        )
+
+    await for_each(wanted, min(_ASKED_AT_ONCE, len(wanted)), ask)
+    return found
 
 
 def _fetch(waiting: Sequence[ResolvedEntry], sources: Sources) -> None:
@@ -223,8 +281,13 @@ def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None
         reference = PlannedImage(resolved.name, repository, chosen.digest, tags).reference
         planner.add(resolved.layout, chosen, repository, tags, resolved.origin)
     except AsyncpushError as exc:
-        return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=exc)
-    return None
+        error = exc
+    except Exception as exc:  # noqa: BLE001 - the last net: one image fails, the others go on
+        _log.debug("%s: not foreseen", reference, exc_info=True)
+        error = unforeseen(exc)
+    else:
+        return None
+    return ImageResult(resolved.name, reference, digest, ImageStatus.FAILED, error=error)
 
 
 def _side_by_side(

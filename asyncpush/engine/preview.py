@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,11 +138,13 @@ def preview(
     answers: Mapping[PlannedImage, Mapping[Digest, bool] | AsyncpushError],
     options: PushOptions,
     mounted: Collection[tuple[Repository, Digest]] = (),
+    unchanged: Set[PlannedImage] = frozenset(),
 ) -> PushPreview:
     """Hold a plan against what the registries have.
 
     :param answers: for each image, which of its blobs are there, or why that is not known.
     :param mounted: the missing blobs that would be mounted.
+    :param unchanged: images that are there with all of their tags.
     """
     part_size = options.part_size or ECR.part_bytes
     sums: defaultdict[AnyRegistry, list[ImagePreview]] = defaultdict(list)
@@ -176,13 +178,18 @@ def preview(
         images.append(one)
         sums[image.repository.registry].append(one)
     registries = {
-        registry: _sum_up(registry, previews, plan, options) for registry, previews in sums.items()
+        registry: _sum_up(registry, previews, plan, options, unchanged)
+        for registry, previews in sums.items()
     }
     return PushPreview(images, list(rejected), registries)
 
 
 def _sum_up(
-    registry: AnyRegistry, images: Iterable[ImagePreview], plan: Plan, options: PushOptions
+    registry: AnyRegistry,
+    images: Iterable[ImagePreview],
+    plan: Plan,
+    options: PushOptions,
+    unchanged: Set[PlannedImage],
 ) -> RegistryPreview:
     images = list(images)
     graphs = [r for r in plan.repositories.values() if r.repository.registry == registry]
@@ -196,7 +203,10 @@ def _sum_up(
         "InitiateLayerUpload": missing,
         "UploadLayerPart": parts,
         "CompleteLayerUpload": missing - mounts,
-        "PutImage": sum(graph.commits(atomic=options.atomic) for graph in graphs),
+        "PutImage": sum(
+            graph.commits(atomic=options.atomic, unchanged=unchanged & set(graph.images))
+            for graph in graphs
+        ),
     }
     quotas = {**PUBLISHED_QUOTAS, **options.settings(registry).quotas}
     return RegistryPreview(

@@ -104,8 +104,8 @@ class Pusher:
             self._connections.begin({})
             self._remotes.begin()
             self._planned = True
-        skip = self._find_unchanged if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, skip)
+        find_tags = self._find_tags if skip_unchanged else None
+        return await plan_items(items, self.options, self._remotes, find_tags)
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -199,11 +199,14 @@ class Pusher:
         """What :meth:`push_plan` would send."""
         repositories = Repositories(plan, self._connections, NoJournal(), create=False)
         answers: dict[PlannedImage, dict[Digest, bool] | AsyncpushError] = {}
+        unchanged: set[PlannedImage] = set()
 
         async def ask(image: PlannedImage) -> None:
             try:
                 repository = await repositories.get(image.repository)
                 answers[image] = await repository.available(image)
+                if await repository.is_unchanged(image):
+                    unchanged.add(image)
             except AsyncpushError as exc:
                 answers[image] = exc
 
@@ -213,7 +216,7 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
-        return preview(plan, rejected, answers, self.options, mounted)
+        return preview(plan, rejected, answers, self.options, mounted, unchanged)
 
     async def verify(
         self,
@@ -276,29 +279,16 @@ class Pusher:
             for host, calls in waiting.calls().items():
                 self.report.calls.setdefault(host, {}).update(calls)
 
-    async def _find_unchanged(self, images: Sequence[PlannedImage]) -> set[PlannedImage]:
-        """Those of some images that their repositories have already, all of their tags included."""
-        wanted: dict[Repository, list[PlannedImage]] = {}
+    async def _find_tags(self, repository: Repository, tags: Sequence[str]) -> dict[str, Digest]:
+        """What a target's tags point to, as far as it says; a push can do without."""
         # A tag says nothing of foreign layers.
-        for image in () if self.options.include_foreign else images:
-            wanted.setdefault(image.repository, []).append(image)
-        found: set[PlannedImage] = set()
-
-        async def ask(repository: Repository) -> None:
-            try:
-                context = await self._connections.get(repository.registry)
-            except AsyncpushError:
-                return  # Whoever is pushed there will tell.
-            tags = dict.fromkeys(tag for image in wanted[repository] for tag in image.tags)
-            where = await where_tags_point(context, repository, list(tags))
-            found.update(
-                image
-                for image in wanted[repository]
-                if all(where.get(tag) == image.root for tag in image.tags)
-            )
-
-        await for_each(wanted, min(self.options.images, len(wanted)), ask)
-        return found
+        if self.options.include_foreign:
+            return {}
+        try:
+            context = await self._connections.get(repository.registry)
+        except AsyncpushError:
+            return {}  # Whoever is pushed there will tell.
+        return await where_tags_point(context, repository, tags)
 
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage

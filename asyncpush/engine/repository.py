@@ -131,6 +131,10 @@ class RepositoryPush:
         """
         await self.blobs.there(self._plan.blobs)
 
+    async def is_unchanged(self, image: PlannedImage) -> bool:
+        """Whether the repository has an image with all of its tags, as far as it may be asked."""
+        return bool(image.tags) and await self._is_proven(image.tags, image.manifests)
+
     async def available(self, image: PlannedImage) -> dict[Digest, bool]:
         """Whether the repository has each of an image's blobs."""
         return await self.blobs.there(self._plan.blobs_of(image))
@@ -141,9 +145,7 @@ class RepositoryPush:
         A registry that holds a manifest holds what it names, but for foreign layers, and maybe the
         list of what refers to a subject.
         """
-        if not image.tags or self._context.options.include_foreign:
-            return False
-        if not await self._is_proven(image.tags, image.manifests):
+        if self._context.options.include_foreign or not await self.is_unchanged(image):
             return False
         await self.blobs.note_existing(self._plan.blobs_of(image), tally)
         for digest in image.manifests:
@@ -154,7 +156,7 @@ class RepositoryPush:
         return True
 
     async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
-        """Whether tags point to the last of these manifests, and that says enough of all of them."""
+        """Whether tags point to the last of some manifests, and that says enough of all."""
         if any(self._plan.manifests[digest].subject for digest in manifests):
             return False
         return await self._tags.all_point_to(tags, manifests[-1])
@@ -196,6 +198,7 @@ class RepositoryPush:
         await self._note_tag(root, tag, tally, existed=there)
 
     async def _note_tag(self, root: Digest, tag: str, tally: Tally, *, existed: bool) -> None:
+        existed = existed and (root, tag) not in self._acted
         earlier = existed and await self._journal.is_committed(self._repository, root, tag)
         tally.tags[tag] = self._tags.result(tag, root, existed=existed, earlier=earlier)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,9 +13,17 @@ import anyio
 
 from asyncpush.engine.events import CallEnded, CallRetried, EventSink
 from asyncpush.engine.pace import Pace
-from asyncpush.errors import AsyncpushError, ThrottledError, TransientError, UploadBrokenError
+from asyncpush.errors import (
+    AsyncpushError,
+    ThrottledError,
+    TransientError,
+    UploadBrokenError,
+    unforeseen,
+)
 
 T = TypeVar("T")
+
+_log = logging.getLogger("asyncpush.push")
 
 # The longest that a registry may ask for: beyond it, it is tried all the same.
 _MOST_PATIENCE = 300.0
@@ -103,6 +112,11 @@ class Retrier:
                 pace.succeeded()
                 ended(exc.kind)
                 raise
+            except Exception as exc:
+                typed = unforeseen(exc, call=name)
+                _log.debug("%s: %s", name, typed.message, exc_info=True)
+                ended(typed.kind)
+                raise typed from exc
             else:
                 pace.succeeded()
                 ended("ok")

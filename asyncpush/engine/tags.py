@@ -19,7 +19,7 @@ from asyncpush.errors import (
     ThrottledError,
     TransientError,
 )
-from asyncpush.oci.digest import Digest
+from asyncpush.oci.digest import Digest, verify
 from asyncpush.plan.reference import Repository
 
 MANIFEST_COPIES = 5
@@ -214,6 +214,7 @@ class RepositoryTags:
         name = self._repository.name
         get = partial(self._transport.get_manifest, name, before)
         old = await self._call(_QUESTION, get)
+        verify(old.raw, before)
 
         async def put() -> None:
             async with self._context.limits.memory.hold(len(old.raw) * MANIFEST_COPIES):

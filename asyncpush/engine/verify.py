@@ -151,6 +151,8 @@ class RepositoryCheck:
             async for piece in pieces:
                 digest.update(piece)
                 size += len(piece)
+                if size > blob.size:
+                    break  # It may have no end.
         if size != blob.size:
             raise _other_size(size, blob)
         if digest.hexdigest() != blob.digest.partition(":")[2]:

@@ -19,7 +19,15 @@ from asyncpush.job.sources import JobSource
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import Choice, TagInfo, choose, matches_any
-from asyncpush.plan.items import FailedEntry, ResolvedEntry, choose_entries, source_of, tag_of
+from asyncpush.plan.graph import PlannedImage
+from asyncpush.plan.items import (
+    FailedEntry,
+    ResolvedEntry,
+    SettledEntry,
+    choose_entries,
+    source_of,
+    tag_of,
+)
 from asyncpush.plan.reference import AnyRegistry
 from asyncpush.plan.sources import ChooseNames, Sources
 from asyncpush.registries.base import RepositorySettings
@@ -119,7 +127,14 @@ class JobItem:
             for entry in self._entries(layout):
                 yield from self._picked(layout, entry, source.name)
             return
-        for name, content in expansion(source, sources.catalog, self._now(), self.notes):
+        # A choice of images goes by what each of them is, so that all are asked for.
+        chosen = self.selection.only or self.selection.exclude
+        find_tags = None if chosen else sources.find_tags
+        found = expansion(source, sources.catalog, self._now(), self.notes, find_tags)
+        for name, content in found:
+            if isinstance(content, PlannedImage):
+                yield SettledEntry(content)
+                continue
             if isinstance(content, AsyncpushError):
                 yield FailedEntry(name, self.target, content)
                 continue

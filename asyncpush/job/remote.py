@@ -12,12 +12,14 @@ from asyncpush.errors import (
     UsageError,
     printable,
 )
+from asyncpush.job.immutable import Immutable
 from asyncpush.job.notes import Notes
 from asyncpush.job.sources import JobSource
 from asyncpush.oci.layout import Content
 from asyncpush.plan.choose import Choice, TagInfo, choose
+from asyncpush.plan.graph import PlannedImage
 from asyncpush.plan.images import ImagePattern
-from asyncpush.plan.listing import NAME_THEM, Catalog, Listing, Wanted
+from asyncpush.plan.listing import NAME_THEM, Catalog, FindTags, Listing, Wanted
 from asyncpush.plan.reference import Repository
 
 # Tags of one repository that are opened together: a page of them is never much more.
@@ -31,9 +33,18 @@ class Expansion:
     :param catalog: lists and opens them.
     :param now: from when durations count back.
     :param notes: takes note of what is left out.
+    :param find_tags: asks targets for tags that never move; None asks the source for all.
     """
 
-    def __init__(self, source: JobSource, catalog: Catalog, now: datetime, notes: Notes) -> None:
+    def __init__(
+        self,
+        source: JobSource,
+        catalog: Catalog,
+        now: datetime,
+        notes: Notes,
+        find_tags: FindTags | None = None,
+    ) -> None:
+        self._immutable = None if find_tags is None else Immutable(source, find_tags)
         assert source.images is not None
         self._images: ImagePattern = source.images
         self._source = source
@@ -41,11 +52,14 @@ class Expansion:
         self._now = now
         self._notes = notes
         self._failures: list[tuple[str, AsyncpushError]] = []
+        self._settled: list[tuple[str, PlannedImage]] = []
         self._repositories = 0
         self._left_out = Choice(str(self._images))
 
-    def run(self) -> Iterator[tuple[str, Content | AsyncpushError]]:
+    def run(self) -> Iterator[tuple[str, Content | PlannedImage | AsyncpushError]]:
         """What is wanted, by name, with its content, or with the error why none of it can be had.
+
+        An image that all targets have under tags that never move comes without being opened.
 
         A listing is read as far as images are asked for.
 
@@ -55,18 +69,21 @@ class Expansion:
         """
         found = False
         for wanted, content in self._catalog.open(self._wanted(), self._source.access):
-            yield from self._failed()
+            yield from self._others()
             found = True
             yield str(wanted), content
-        for failure in self._failed():
+        for other in self._others():
             found = True
-            yield failure
+            yield other
         if not found:
             raise self._nothing()
 
-    def _failed(self) -> Iterator[tuple[str, AsyncpushError]]:
+    def _others(self) -> Iterator[tuple[str, PlannedImage | AsyncpushError]]:
+        """What was not opened since this was asked last."""
         failures, self._failures = self._failures, []
+        settled, self._settled = self._settled, []
         yield from failures
+        yield from settled
 
     def _wanted(self) -> Iterator[Wanted]:
         if (reference := self._images.reference) is not None:
@@ -97,7 +114,11 @@ class Expansion:
         listed = ((info, info) for info in listing.tags(repository.name))
         chosen = choose(listed, self._source.rules, self._now, choice)
         while tags := tuple(itertools.islice(chosen, _TAGS_AT_ONCE)):
-            yield Wanted(repository, tags)
+            if self._immutable is not None and self._immutable.applies:
+                tags, settled = self._immutable.split(repository, tags)
+                self._settled += [(str(image.reference), image) for image in settled]
+            if tags:
+                yield Wanted(repository, tags)
         self._notes.chose(choice)
         for rule, left in choice.left_out.items():
             for name in left.examples:
@@ -139,8 +160,12 @@ class Expansion:
 
 
 def expansion(
-    source: JobSource, catalog: Catalog | None, now: datetime, notes: Notes
-) -> Iterator[tuple[str, Content | AsyncpushError]]:
+    source: JobSource,
+    catalog: Catalog | None,
+    now: datetime,
+    notes: Notes,
+    find_tags: FindTags | None = None,
+) -> Iterator[tuple[str, Content | PlannedImage | AsyncpushError]]:
     """See :class:`Expansion`.
 
     :raises UsageError: this command reads no registries.
@@ -151,4 +176,4 @@ def expansion(
             advice="use asyncpush run or plan",
             images=printable(source.directory),
         )
-    return Expansion(source, catalog, now, notes).run()
+    return Expansion(source, catalog, now, notes, find_tags).run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from asyncpush.errors import (
@@ -115,17 +115,22 @@ class RepositoryPlan:
             return manifest.needs
         return (subject, *manifest.needs)
 
-    def commits(self, *, atomic: bool) -> int:
+    def commits(self, *, atomic: bool, unchanged: Collection[PlannedImage] = ()) -> int:
         """How many manifests and tags are committed, each once.
 
         :param atomic: by digest first, whatever has a tag, too.
+        :param unchanged: images that are there with all of their tags.
         """
-        untagged = len(self.manifests)
+        there = {digest for image in unchanged for digest in image.manifests}
+        kept = {tag for image in unchanged for tag in image.tags}
+        manifests = [m for digest, m in self.manifests.items() if digest not in there]
+        tags = {tag: root for tag, root in self.tags.items() if tag not in kept}
+        untagged = len(manifests)
         if not atomic:
             # A root goes with its tags at once, unless something else needs it by digest before.
-            needed = {need for m in self.manifests.values() for need in self.needs_of(m)}
-            untagged -= len(set(self.tags.values()) - needed)
-        return untagged + len(self.tags)
+            needed = {need for m in manifests for need in self.needs_of(m)}
+            untagged -= len(set(tags.values()) - needed - there)
+        return untagged + len(tags)
 
     def order_of_commit(
         self, root: Digest, known: Mapping[Digest, PlannedManifest]

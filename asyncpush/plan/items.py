@@ -26,7 +26,7 @@ from asyncpush.oci.select import (
     for_platform,
     parse_platform,
 )
-from asyncpush.plan.graph import Origin
+from asyncpush.plan.graph import Origin, PlannedImage
 from asyncpush.plan.reference import Repository, is_tag, parse_reference
 from asyncpush.plan.sources import ChooseNames, Sources, source_kind, split_source
 
@@ -258,6 +258,43 @@ class FailedEntry(ResolvedEntry):
     def destination(self) -> tuple[Repository, tuple[str, ...]]:
         """Raises the error."""
         raise self._error
+
+
+class SettledEntry(ResolvedEntry):
+    """An image that its repository is known to have, so that its source was not even asked.
+
+    :param image: the image, with the digest that the repository has.
+    """
+
+    __slots__ = ("image",)
+
+    def __init__(self, image: PlannedImage) -> None:
+        error = UsageError(f"{image.name} was not read: its target has it")
+        super().__init__(_NoContent(error), _UNKNOWN)
+        self.image = image
+
+    @property
+    def name(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return printable(self.image.name)
+
+    @property
+    def digest(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return str(self.image.root)
+
+    @property
+    def target(self) -> str:
+        """See :class:`ResolvedEntry`."""
+        return self.image.reference
+
+    def chosen(self) -> Descriptor:
+        """Nothing that could be pushed."""
+        return self.entry
+
+    def destination(self) -> tuple[Repository, tuple[str, ...]]:
+        """See :class:`ResolvedEntry`."""
+        return self.image.repository, self.image.tags
 
 
 def tag_of(entry: Descriptor) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 NAME_THEM = "name the repositories in images: instead of a pattern"
 """What to do where a registry lists no repositories."""
+
+FindTags = Callable[[Repository, Sequence[str]], Mapping[str, Digest]]
+"""What tags of a target point to, less those that do not exist or may not be asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from asyncpush.oci.archive import open_archive
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.layout import Content, Layout
 from asyncpush.oci.scratch import Scratch
-from asyncpush.plan.listing import Catalog
+from asyncpush.plan.listing import Catalog, FindTags
 from asyncpush.plan.reference import (
     DistributionRegistry,
     Reference,
@@ -61,6 +61,8 @@ class Sources:
     :param compress_layers: compress the layers of archives of docker save's older form.
     :param remote: opens what is not on this machine; None for those who read nothing else.
     :param catalog: lists registries, and opens what they list; None for those who list nothing.
+    :param find_tags: what tags of a target point to, for tags that never move; None where targets
+        are not to be asked.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Sources:
         compress_layers: bool = False,
         remote: Remote | None = None,
         catalog: Catalog | None = None,
+        find_tags: FindTags | None = None,
     ) -> None:
         self.catalog = catalog
+        self.find_tags = find_tags
         self._scratch = scratch or Scratch()
         self._compress_layers = compress_layers
         self._remote = remote

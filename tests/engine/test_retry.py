@@ -11,7 +11,13 @@ import pytest
 from asyncpush.engine.events import CallEnded, CallRetried, Event
 from asyncpush.engine.pace import Pace
 from asyncpush.engine.retry import NotNeededError, Retrier
-from asyncpush.errors import AccessDeniedError, ContentError, ThrottledError, TransientError
+from asyncpush.errors import (
+    AccessDeniedError,
+    AsyncpushError,
+    ContentError,
+    ThrottledError,
+    TransientError,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -91,15 +97,16 @@ async def test_the_last_failure_says_how_often_it_was_tried(
     [
         (AccessDeniedError("no"), ["access-denied"]),
         (ContentError("bad"), ["content"]),
-        (KeyError("bug"), []),
+        (KeyError("bug"), ["unforeseen"]),
     ],
 )
 async def test_what_will_not_pass_is_not_tried_again(
     monkeypatch: pytest.MonkeyPatch, error: Exception, told: list[str]
 ) -> None:
     calls = Calls(monkeypatch, 8, 1.0, 60.0)
-    with pytest.raises(type(error)):
+    with pytest.raises(AsyncpushError) as caught:
         await calls.run(1, error)
+    assert error in (caught.value, caught.value.__cause__)
     assert (calls.made, calls.slept, calls.retries) == (1, [], [])
     assert [e.outcome for e in calls.tries] == told
 

@@ -13,7 +13,15 @@ from releases import Releases, releasing, roots, tag_results, write_release
 from support import HOST, KEY_ID, PUSH_ACTIONS, REGION, SECRET
 from transports import count
 
-from asyncpush import AwsOptions, ImageFinished, Pusher, PushItem, PushOptions, PushReport
+from asyncpush import (
+    AwsOptions,
+    ImageFinished,
+    Pusher,
+    PushItem,
+    PushOptions,
+    PushReport,
+    open_journal,
+)
 from asyncpush.engine.events import Event
 from asyncpush.engine.results import TagStatus
 from asyncpush.errors import UsageError
@@ -88,6 +96,19 @@ async def test_an_untagged_image_that_was_removed_is_pushed_again(tmp_path: Path
         assert not await anyio.to_thread.run_sync(_images, it)
         assert (await it.push({"aa": layout})).ok
         assert await anyio.to_thread.run_sync(_images, it) == {digest}
+
+
+async def test_an_image_that_goes_twice_under_one_tag_was_moved_by_this_run(
+    tmp_path: Path,
+) -> None:
+    release = write_release(tmp_path, "new", {"aa": ["v1"]})
+    async with releasing(tmp_path, ["aa"]) as it, Pusher(options_for(it)) as pusher:
+        items = [PushItem(release["aa"], f"{HOST}/aa")] * 2
+        async with open_journal(it.journal, "job", "job") as journal:
+            report = await pusher.push(items, journal)
+        statuses = [tag.status for image in report.images for tag in image.tags]
+        assert statuses == [TagStatus.MOVED] * 2
+        assert count(it.server.calls, "PutImage") == 1
 
 
 async def test_every_image_that_a_registry_fails_names_its_own_repository(tmp_path: Path) -> None:

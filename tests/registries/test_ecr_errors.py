@@ -142,7 +142,7 @@ def test_a_part_out_of_order_says_where_to_go_on(last: int | None) -> None:
         (boto.ConnectTimeoutError(endpoint_url="http://x"), errors.TransientError),
         (boto.ReadTimeoutError(endpoint_url="http://x"), errors.TransientError),
         (boto.HTTPClientError(error="reset"), errors.TransientError),
-        (ResponseParserError("<html>"), errors.TransientError),
+        (ResponseParserError("<html>"), errors.UnexpectedAnswerError),
         (boto.SSLError(endpoint_url="http://x", error="self-signed"), errors.RegistryError),
         (boto.NoCredentialsError(), errors.CredentialsError),
         (boto.PartialCredentialsError(provider="env", cred_var="x"), errors.CredentialsError),

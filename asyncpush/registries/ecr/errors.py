@@ -29,6 +29,7 @@ from asyncpush.errors import (
     TagConflictError,
     ThrottledError,
     TransientError,
+    UnexpectedAnswerError,
     UploadNotFoundError,
 )
 from asyncpush.plan.reference import parse_reference
@@ -130,6 +131,7 @@ _CREDENTIAL_CALLS = frozenset(
 _DENIED = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+) on resource: \"?([^\s\"]+)")
 _DIGESTS = re.compile(r"sha256:[a-f0-9]{64}")
 _Places = dict[str, Any]
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @contextlib.contextmanager
@@ -153,6 +155,24 @@ def translating(call: str, **where: str | None) -> Iterator[None]:
         raise CredentialsError(
             f"{exc.strerror or exc}: {exc.filename}",
             advice=_LOGIN_ADVICE,
+            **{**where, "call": call},
+        ) from exc
+
+
+@contextlib.contextmanager
+def asking(call: str, **where: str | None) -> Iterator[None]:
+    """As :func:`translating`, around a call and all reading of its answer.
+
+    :raises UnexpectedAnswerError: also where botocore's parser, or that of an error, expects an
+        object and the peer has answered something else.
+    """
+    try:
+        with translating(call, **where):
+            yield
+    except _UNREADABLE as exc:
+        raise UnexpectedAnswerError(
+            f"the answer cannot be read ({type(exc).__name__})",
+            advice="check that the endpoint is ECR's, and that no proxy answers in its place",
             **{**where, "call": call},
         ) from exc
 
@@ -303,7 +323,7 @@ _BOTOCORE: list[tuple[tuple[type[Exception], ...], type[RegistryError], str]] = 
     (_NO_CREDENTIALS, CredentialsError, _LOGIN_ADVICE),
     (
         (ResponseParserError,),
-        TransientError,
+        UnexpectedAnswerError,
         "the answer cannot be read; check that the endpoint is ECR's",
     ),
     ((Exception,), RegistryError, ""),
@@ -313,6 +333,9 @@ _BOTOCORE: list[tuple[tuple[type[Exception], ...], type[RegistryError], str]] = 
 def _from_botocore(exc: Exception, call: str, where: _Places) -> RegistryError:
     """A failure on this side of the wire, or on the wire."""
     inner = getattr(exc, "kwargs", {}).get("error")
+    if isinstance(inner, UnexpectedAnswerError):
+        inner.at(call=call, **where)
+        return inner
     if type(exc) is boto.HTTPClientError and isinstance(inner, boto.InvalidProxiesConfigError):
         exc = inner
     elif type(exc) is boto.HTTPClientError and isinstance(

@@ -19,6 +19,7 @@ from botocore.exceptions import NoCredentialsError
 from asyncpush.errors import UsageError
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.ecr.errors import translating
+from asyncpush.registries.ecr.http import BoundedSession
 from asyncpush.registries.ecr.options import AwsOptions, check_endpoint
 
 # Where AWS's own endpoints are (botocore's partitions.json: dnsSuffix and dualStackDnsSuffix).
@@ -130,6 +131,7 @@ def client_config(aws: AwsOptions, connections: int, user_agent: str, **further:
         read_timeout=aws.read_timeout,
         tcp_keepalive=True,
         user_agent_extra=user_agent,
+        http_session_cls=BoundedSession,
         **further,
     )
 

@@ -15,8 +15,9 @@ from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import Mounting
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
+from asyncpush.registries.ecr.answers import token_of
 from asyncpush.registries.ecr.batch import Images
-from asyncpush.registries.ecr.errors import translating
+from asyncpush.registries.ecr.errors import asking
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import is_aws, open_client
 from asyncpush.registries.flights import Flights
@@ -136,12 +137,12 @@ class _TokenLogins:
 
 
 async def _fetch(client: Any, registry: Registry) -> Login:
-    with translating("GetAuthorizationToken", registry=registry.host):
+    with asking("GetAuthorizationToken", registry=registry.host):
         answer = await client.get_authorization_token()
-    data = answer["authorizationData"][0]
-    user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+        token, ends = token_of(answer)
+        user, _, password = base64.b64decode(token).decode().partition(":")
+        left = ends - time.time()
     if not password:
         raise CredentialsError("ECR's token holds no password", registry=registry.host)
-    left = data["expiresAt"].timestamp() - time.time()
     good = left - min(_MARGIN_SECONDS, left / 4) if left > 0 else _UNKNOWN_SECONDS
     return Login(user, password, until=time.monotonic() + good)

@@ -31,9 +31,18 @@ from asyncpush.registries.base import (
 )
 from asyncpush.registries.content import BlobReader
 from asyncpush.registries.distribution.transport import pieces_of
+from asyncpush.registries.ecr.answers import (
+    check_committed,
+    check_completed,
+    receipt_of,
+    session_of,
+    sizes_of,
+    token_of,
+    url_of,
+)
 from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
-from asyncpush.registries.ecr.errors import translating
+from asyncpush.registries.ecr.errors import asking
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import open_client
 
@@ -79,9 +88,9 @@ class EcrTransport:
 
     async def authorize(self) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        with translating("GetAuthorizationToken", registry=self._registry.host):
+        with asking("GetAuthorizationToken", registry=self._registry.host):
             # The native API is signed and needs no token; what matters here is the answer's kind.
-            await self._client.get_authorization_token()
+            token_of(await self._client.get_authorization_token())
 
     async def available(self, repository: str, wanted: Sequence[Digest]) -> set[Digest]:
         """See :class:`~asyncpush.registries.base.Transport`."""
@@ -93,17 +102,12 @@ class EcrTransport:
             answer = await self._client.batch_check_layer_availability(
                 **self._names(repository), layerDigests=list(wanted)
             )
-        return {
-            Digest(layer["layerDigest"]): layer.get("layerSize")
-            for layer in answer.get("layers", ())
-            if layer.get("layerAvailability") == "AVAILABLE"
-        }
+            return sizes_of(answer, wanted)
 
     async def start_upload(self, repository: str) -> UploadSession:
         """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("InitiateLayerUpload", repository):
-            answer = await self._client.initiate_layer_upload(**self._names(repository))
-        return UploadSession(answer["uploadId"], int(answer["partSize"]))
+            return session_of(await self._client.initiate_layer_upload(**self._names(repository)))
 
     async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:  # noqa: ARG002
         """See :class:`~asyncpush.registries.base.Transport`; this API has no such call."""
@@ -159,6 +163,7 @@ class EcrTransport:
                     partLastByte=offset + length - 1,
                     layerPartBlob=b"",
                 )
+                return receipt_of(answer, session, offset, length)
         except TransientError:
             # A body that cannot be read looks like a lost connection from outside.
             if part.body is not None and part.body.failure is not None:
@@ -166,23 +171,23 @@ class EcrTransport:
             raise
         finally:
             _part.reset(token)
-        return PartReceipt(int(answer["lastByteReceived"]), session)
 
     async def complete_upload(
         self, repository: str, session: UploadSession, digest: Digest
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("CompleteLayerUpload", repository, digest=digest):
-            await self._client.complete_layer_upload(
+            answer = await self._client.complete_layer_upload(
                 **self._names(repository), uploadId=session.id, layerDigests=[digest]
             )
+            check_completed(answer, digest)
 
     async def put_manifest(
         self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("PutImage", repository, digest=digest, tag=tag):
-            await self._client.put_image(
+            answer = await self._client.put_image(
                 **self._names(repository),
                 # Manifests were proven to be UTF-8 when they were parsed.
                 imageManifest=raw.decode("utf-8"),
@@ -190,6 +195,7 @@ class EcrTransport:
                 imageDigest=digest,
                 **({"imageTag": tag} if tag else {}),
             )
+            check_committed(answer, digest, tag)
 
     async def create_repository(self, repository: str, settings: RepositorySettings) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
@@ -228,6 +234,7 @@ class EcrTransport:
                 answer = await self._client.get_download_url_for_layer(
                     **self._names(repository), layerDigest=digest
                 )
+                url = url_of(answer)
         except RegistryError as exc:
             if exc.where.get("error") in _NO_LAYER:
                 raise VerificationError(
@@ -237,7 +244,7 @@ class EcrTransport:
         try:
             async with (
                 aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
-                session.get(answer["downloadUrl"]) as response,
+                session.get(url) as response,
             ):
                 if response.status != 200:
                     # The address is a secret for as long as it lives.
@@ -257,7 +264,7 @@ class EcrTransport:
     def _translating(
         self, call: str, repository: str, **where: str | None
     ) -> contextlib.AbstractContextManager[None]:
-        return translating(call, repository=f"{self._registry.host}/{repository}", **where)
+        return asking(call, repository=f"{self._registry.host}/{repository}", **where)
 
     async def _stream_body(self, params: dict[str, Any], **_: Any) -> None:
         """Put the streamed body in the place of botocore's, before the request is signed.
