@@ -351,6 +351,12 @@ class ThrottledError(TransientError):
     kind = "throttled"
 
 
+class PullLimitError(RegistryError):
+    """A registry that allows no more pulls before its window has passed."""
+
+    kind = "pull-limit"
+
+
 class UploadBrokenError(UploadNotFoundError):
     """An upload that broke off where the registry cannot resume it; a new session starts over.
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -65,6 +67,13 @@ class Proxy:
     def asked(self, method: str, part: str = "") -> list[Request]:
         """The requests of a method whose path has a part."""
         return [r for r in self.requests if r.method == method and part in r.path]
+
+
+def upload(s3: Any, bucket: str, root: Path, prefix: str) -> None:
+    """Put all files of a folder into a bucket."""
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        key = f"{prefix}/{path.relative_to(root)}" if prefix else str(path.relative_to(root))
+        s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
 
 @contextlib.contextmanager

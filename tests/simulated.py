@@ -85,6 +85,7 @@ class SimulatedRegistry:
     there: set[Digest] = field(default_factory=set)
     fault: Callable[[str, str, int], AsyncpushError | None] = lambda call, repository, tried: None
     part_memory: int = 1
+    streams: bool = False
     mounting: Mounting | None = None
     _active: int = 0
     _rng: random.Random = field(default_factory=lambda: random.Random(5))
@@ -133,7 +134,14 @@ class SimulatedRegistry:
         await self._answer("CompleteLayerUpload", repository)
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         await self._answer("PutImage", repository)
         if digest in self.there:

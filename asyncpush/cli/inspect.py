@@ -17,7 +17,7 @@ from asyncpush.oci.digest import Digest, verify
 from asyncpush.oci.layout import Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, parse_manifest
 from asyncpush.oci.remote import RemoteContent
-from asyncpush.oci.scratch import MIB, Scratch
+from asyncpush.oci.scratch import DEFAULT_LIMIT, MIB, Scratch
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.items import choose_entries
 from asyncpush.plan.sources import Sources, is_remote, split_source
@@ -43,12 +43,13 @@ def inspect(
 ) -> None:
     """Show what an OCI layout, an archive or a repository holds.
 
-    SOURCE is an OCI layout directory, oci-archive:FILE or docker-archive:FILE, or a registry's
-    repository as docker://HOST/REPOSITORY or an ECR reference; :NAME, :@NUMBER or @DIGEST behind it
-    chooses one of its entries.
+    SOURCE is an OCI layout directory or s3://BUCKET/PREFIX, oci-archive:FILE or
+    docker-archive:FILE, where FILE may be s3://BUCKET/KEY, or a registry's repository as
+    docker://HOST/REPOSITORY or an ECR reference; :NAME, :@NUMBER or @DIGEST behind it chooses one
+    of its entries.
     """
     directory, selector = split_source(source)
-    scratch = Scratch() if temp_space is None else Scratch(temp_space * MIB)
+    limit = DEFAULT_LIMIT if temp_space is None else temp_space * MIB
 
     def walk_through(sources: Sources) -> tuple[_Walk, list[dict[str, Any]]]:
         layout = sources.open(source)
@@ -65,10 +66,10 @@ def inspect(
         from asyncpush.cli.remote import with_remote  # noqa: PLC0415
         from asyncpush.engine.options import PushOptions  # noqa: PLC0415
 
-        options = PushOptions(aws=aws_of(flags), plain_http=plain_http)
+        options = PushOptions(aws=aws_of(flags), plain_http=plain_http, temp_space=limit)
         walk, nodes = with_remote(walk_through, options)
     else:
-        walk, nodes = walk_through(Sources(scratch))
+        walk, nodes = walk_through(Sources(Scratch(limit)))
     totals = {
         "entries": len(nodes),
         "blobs": len(walk.sizes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from asyncpush.cli.options import (
     engine_options,
     output_options,
     push_options,
+    referrers_of,
+    referrers_options,
 )
 from asyncpush.cli.session import Task, push_task
 from asyncpush.errors import UsageError
+from asyncpush.job.items import Job
 from asyncpush.plan.graph import Plan
-from asyncpush.plan.lock import Lock, is_lock, read_lock
+from asyncpush.plan.lock import Lock, LockItem, is_lock, read_lock
 from asyncpush.plan.shards import Shard, cut
 from asyncpush.registries.base import RepositorySettings
 
@@ -66,7 +70,7 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return engine_options(output_options(command))
+    return referrers_options(engine_options(output_options(command)))
 
 
 @click.command("run")
@@ -102,6 +106,8 @@ def _run(flags: dict[str, Any]) -> ExitCode:
     if is_lock(flags["job"]):
         return _run_lock(flags, output, shard)
     job = read_job(flags["job"], flags)
+    if (referrers := referrers_of(flags)) is not None:
+        job = job.with_referrers(referrers)
     options = push_options(
         flags,
         **job.options,
@@ -113,7 +119,7 @@ def _run(flags: dict[str, Any]) -> ExitCode:
     if shard is not None:
         fingerprint = f"{fingerprint} {shard}"
     task = Task(
-        items=job.items if lock is None else lambda: lock.items,
+        items=job.items if lock is None else lambda: _items_of(lock, job),
         title=job.name,
         fingerprint=fingerprint,
         strict=True,
@@ -146,6 +152,12 @@ def _run_lock(flags: dict[str, Any], output: Output, shard: tuple[int, int] | No
 
 
 def _lock_of(path: Path, flags: dict[str, Any]) -> Lock:
+    if referrers_of(flags) is not None:
+        raise UsageError(
+            "--referrers does not add to a lock",
+            advice="leave it out: a lock names the referrers that went with its images",
+            file=str(path),
+        )
     if flags["only"] or flags["exclude"]:
         raise UsageError(
             "--only and --exclude do not choose from a lock",
@@ -153,6 +165,11 @@ def _lock_of(path: Path, flags: dict[str, Any]) -> Lock:
             file=str(path),
         )
     return read_lock(path)
+
+
+def _items_of(lock: Lock, job: Job) -> list[LockItem]:
+    """A lock's images, each read with the credentials of the job's source that it came from."""
+    return [replace(item, access=job.access_of(item.origin.source)) for item in lock.items]
 
 
 def _shard_of(shard: tuple[int, int], plan: Plan) -> Shard:

@@ -119,6 +119,34 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def referrers_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say whether referrers come along; :func:`referrers_of` reads them."""
+    for option in (
+        click.option(
+            "--referrers-type",
+            "referrers_types",
+            multiple=True,
+            metavar="TYPE",
+            help="As --referrers, for those of an artifact type, such as application/spdx+json or"
+            " a pattern. Repeatable.",
+        ),
+        click.option(
+            "--referrers",
+            is_flag=True,
+            help="Also push what refers to the images: signatures, SBOMs, attestations, by the"
+            " referrers API and cosign's tags.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def referrers_of(flags: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Artifact types of the referrers that come along; empty means all, None none."""
+    types: tuple[str, ...] = flags["referrers_types"]
+    return types if flags["referrers"] or types else None
+
+
 def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says how standard error is written; it acts by itself."""
 
@@ -152,16 +180,18 @@ def aws_of(flags: Mapping[str, Any]) -> AwsOptions:
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say whose credentials ECR sources are read with;
+    """Add the options that say whose credentials sources in ECR and S3 are read with;
     :func:`source_aws_of` reads them."""
     for option in (
         click.option(
-            "--source-role-arn", metavar="ARN", help="Role that ECR sources are read with."
+            "--source-role-arn",
+            metavar="ARN",
+            help="Role to read sources in ECR and S3 with.",
         ),
         click.option(
             "--source-profile",
             metavar="NAME",
-            help="AWS profile that ECR sources are read with; default: as for the target.",
+            help="AWS profile to read sources in ECR and S3 with; default: as for the target.",
         ),
     ):
         command = option(command)

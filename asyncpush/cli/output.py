@@ -15,6 +15,7 @@ from asyncpush.engine.preview import PushPreview
 from asyncpush.engine.results import ImageStatus, PushReport, TagStatus
 from asyncpush.engine.verify import VerifyReport
 from asyncpush.errors import AsyncpushError, printable
+from asyncpush.registries.distribution.ratelimit import RateLimit
 from asyncpush.text import duration, plural, size
 
 
@@ -77,6 +78,7 @@ def print_summary(report: PushReport, *, atomic: bool = False) -> None:
                     f" it ran at {figures['rate']} calls/s of a quota of {figures['quota']:g}"
                     f" (--quota {call}=RATE sets another)"
                 )
+    _print_rate_limits(report.rate_limits)
     if atomic and not report.ok:
         _print_tags(report)
     if not report.complete:
@@ -135,10 +137,16 @@ def print_preview(preview: PushPreview) -> None:
             f" {size(sums.bytes)} in {plural(sums.parts, 'part')};"
             f" calls: {calls}; {duration(sums.seconds)} at least under its quotas"
         )
+    _print_rate_limits(preview.rate_limits)
     click.echo(
         f"dry run: {size(preview.bytes)} to send, {duration(preview.seconds)} at least"
         " under the quotas; nothing was sent"
     )
+
+
+def _print_rate_limits(limits: Mapping[str, RateLimit]) -> None:
+    for host, limit in limits.items():
+        click.echo(f"{host}: {limit}")
 
 
 def _mounts(count: int, saved: int) -> str:

@@ -14,6 +14,8 @@ from asyncpush.cli.options import (
     engine_options,
     output_options,
     push_options,
+    referrers_of,
+    referrers_options,
     source_aws_of,
     source_options,
 )
@@ -31,6 +33,7 @@ from asyncpush.registries.base import RepositorySettings
 )
 @click.argument("target")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Push that image of an index.")
+@referrers_options
 @aws_options
 @source_options
 @engine_options
@@ -48,9 +51,9 @@ def push(
     """Push images to an ECR repository.
 
     SOURCE is an OCI layout directory, a tar file as oci-archive:FILE or docker-archive:FILE (- is
-    standard input), or a repository of a registry as docker://HOST/REPOSITORY or an ECR reference.
-    All its entries or tags are pushed; SOURCE:NAME or SOURCE@DIGEST chooses one. There may be
-    several.
+    standard input), either of them in S3 as s3://BUCKET/KEY, or a repository of a registry as
+    docker://HOST/REPOSITORY or an ECR reference. All its entries or tags are pushed; SOURCE:NAME or
+    SOURCE@DIGEST chooses one. There may be several.
 
     TARGET is ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST] or a repository's ARN;
     docker://HOST/REPOSITORY[:TAG] is any other registry. Without a tag, each entry's name is its
@@ -66,7 +69,7 @@ def push(
         aws=aws_of(flags),
         source_aws=source_aws_of(flags),
     )
-    items = [PushItem(source, target, platform) for source in sources]
+    items = [PushItem(source, target, platform, referrers_of(flags)) for source in sources]
     task = Task(
         items=lambda: items,
         title=f"{' '.join(sources)} to {target}",
@@ -79,11 +82,11 @@ copy = click.Command(
     "copy",
     params=push.params,
     callback=push.callback,
-    help="""Copy images from registries, layouts and archives to an ECR repository.
+    help="""Copy images from registries, S3, layouts and archives to an ECR repository.
 
     The same command as push. SOURCE is docker://HOST/REPOSITORY for any registry, an ECR reference
-    or ARN, an OCI layout or an archive; all its tags go, or with SOURCE:TAG or SOURCE@DIGEST one
-    image. Nothing is written to the disk on the way. TARGET is as for push; without a tag, tags
-    stay as they are.
+    or ARN, an OCI layout or an archive, also in S3 as s3://BUCKET/KEY; all its tags go, or with
+    SOURCE:TAG or SOURCE@DIGEST one image. Nothing is written to the disk on the way. TARGET is as
+    for push; without a tag, tags stay as they are.
     """,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from asyncpush.errors import UsageError, printable
+from asyncpush.registries.distribution.ratelimit import RateLimit
 from asyncpush.report.document import Image, Report, Totals
 from asyncpush.report.file import read_report
 from asyncpush.report.findings import analyse
@@ -82,6 +83,9 @@ def _print_sums(document: Report) -> None:
             f" {sums['blobs_failed']} failed;"
             f" {size(sums['bytes_sent'])}"
         )
+        if limit := sums.get("rate_limit"):
+            stated = RateLimit(limit["limit"], limit["remaining"], limit["window_seconds"])
+            click.echo(f"  {stated}")
         for name, call in sums["calls"].items():
             rate = f", {call['rate']:.1f}/s" if call["rate"] is not None else ""
             throttled = f", throttled {call['throttled']} times" if call["throttled"] else ""

@@ -17,6 +17,8 @@ from asyncpush.cli.options import (
     engine_options,
     log_options,
     push_options,
+    referrers_of,
+    referrers_options,
     source_aws_of,
     source_options,
 )
@@ -39,6 +41,7 @@ from asyncpush.plan.reference import parse_reference
 )
 @click.option("--deep", is_flag=True, help="Read every blob back and hash it.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="As for push.")
+@referrers_options
 @aws_options
 @source_options
 @selection_options
@@ -58,6 +61,8 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
     items: list[Item]
     if len(what) == 1 and is_job(what[0]):
         job = read_job(what[0], flags)
+        if (types := referrers_of(flags)) is not None:
+            job = job.with_referrers(types)
         items = list(job.items())
         options = push_options(flags, **job.options, registries=job.registries)
     elif len(what) == 1:
@@ -67,7 +72,8 @@ def verify(context: click.Context, /, what: tuple[str, ...], **flags: Any) -> No
         )
     else:
         parse_reference(what[-1])
-        items = [PushItem(source, what[-1], flags["platform"]) for source in what[:-1]]
+        platform, referrers = flags["platform"], referrers_of(flags)
+        items = [PushItem(source, what[-1], platform, referrers) for source in what[:-1]]
         options = push_options(flags, aws=aws_of(flags), source_aws=source_aws_of(flags))
     report = VerifyReport()
 

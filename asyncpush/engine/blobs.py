@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 
 from asyncpush.engine.availability import Availability
 from asyncpush.engine.context import Context
-from asyncpush.engine.events import BlobExists, LayerComplete, LayerFailed
+from asyncpush.engine.events import BlobExists, LayerComplete, LayerFailed, Warned
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.mounting import NOT_MOUNTED, Mounts
 from asyncpush.engine.tally import Tally
 from asyncpush.engine.upload import BlobUpload
 from asyncpush.engine.work import Once, for_each
-from asyncpush.errors import AsyncpushError
+from asyncpush.errors import AsyncpushError, ContentError, DigestMismatchError
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.remote import RemoteBlob
 from asyncpush.plan.graph import PlannedBlob, RepositoryPlan
@@ -43,6 +44,7 @@ class RepositoryBlobs:
         ask: Callable[[Sequence[Digest]], Awaitable[set[Digest]]],
     ) -> None:
         self._blobs = plan.blobs
+        self._others = plan.others
         self._repository = plan.repository
         self._context = context
         self._journal = journal
@@ -59,6 +61,10 @@ class RepositoryBlobs:
     def known(self) -> set[Digest]:
         """The blobs that the repository is known to have."""
         return self._availability.known()
+
+    def brought(self, digest: Digest) -> bool:
+        """Whether the repository lacked a blob, and has it from this push."""
+        return self._done.result(digest) in (_Way.SENT, _Way.MOUNTED)
 
     def lacking(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Those of these blobs that the repository is known to lack, with their bytes."""
@@ -79,6 +85,8 @@ class RepositoryBlobs:
 
         :raises AsyncpushError: the first failure.
         """
+        # Largest first, so that none of the largest begins when all others have ended.
+        digests = sorted(digests, key=lambda digest: -self._blobs[digest].size)
         there = await self.there(digests)
         self._context.reads.alive(self._repository.registry.host)
         own: list[Digest] = []
@@ -146,11 +154,34 @@ class RepositoryBlobs:
             self._context.reads.forgo(blob.source, self._repository.registry.host)
 
     async def _upload(self, blob: PlannedBlob, opened: UploadSession | None, tally: Tally) -> None:
+        """Upload a blob; from its next source, where one does not give it."""
+        others = iter(self._others.get(blob.digest, ()))
+        while True:
+            try:
+                await self._upload_from(blob, opened, tally)
+            except AsyncpushError as exc:
+                # What is wrong with the target is no better with another source.
+                if not isinstance(exc, ContentError) and "source" not in exc.where:
+                    raise
+                other = next(others, None)
+                if other is None:
+                    raise
+                self._context.emit(Warned(f"{exc}; reading it from {other.origin.name} instead"))
+                blob, opened = replace(blob, source=other), None
+            else:
+                return
+
+    async def _upload_from(
+        self, blob: PlannedBlob, opened: UploadSession | None, tally: Tally
+    ) -> None:
         upload = BlobUpload(self._context, self._journal, self._repository, blob, opened)
         try:
             await upload.run()
         except AsyncpushError as exc:
             self._forgo(blob)
+            if isinstance(exc, DigestMismatchError):
+                # What the session holds is worth nothing; a later run must not go on with it.
+                await self._journal.end_upload(self._repository, blob.digest)
             exc.at(digest=blob.digest, file=getattr(blob.source, "path", None))
             where = str(self._repository)
             self._context.emit(LayerFailed(where, blob.digest, blob.size, upload.sent, exc))

@@ -51,13 +51,15 @@ class OpenUpload:
 
 
 def fingerprint(items: Iterable[PushItem], endpoint_url: str | None) -> str:
-    """What makes a job the same job: its sources, targets, platforms, and the API's address."""
+    """What makes a job the same job: its sources, targets, platforms, referrers, and the API's
+    address."""
     parts = []
     for item in items:
         place, entry = split_source(item.source)
         # A registry's reference is the same wherever the command is given.
         place = os.fspath(item.source) if is_remote(place) else os.path.realpath(place)
-        parts.append([place, entry, item.target, item.platform])
+        more = [] if item.referrers is None else [item.referrers]
+        parts.append([place, entry, item.target, item.platform, *more])
     text = json.dumps([endpoint_url or os.environ.get("AWS_ENDPOINT_URL_ECR"), parts])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -70,7 +70,8 @@ class PushOptions:
     :param create: create repositories that do not exist, like this (takes ecr:CreateRepository);
         None creates none.
     :param aws: credentials and endpoints.
-    :param source_aws: those of ECR registries that images come from, where they are others.
+    :param source_aws: those of ECR registries and buckets that images come from, where they are
+        others.
     :param registries: what differs for some registries, sources among them.
     :param transport: how to speak to ECR: by its own API (``native``), by OCI ``distribution``, or
         by its own with mounts over OCI distribution (``hybrid``, and ``auto`` without a word where

@@ -7,7 +7,15 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -15,9 +23,10 @@ from typing import Any, TypeVar
 import anyio.from_thread
 import anyio.to_thread
 
-from asyncpush.engine.events import PushPlanned, RegistryTotals
+from asyncpush.engine.events import EventSink, PushPlanned, RegistryTotals, Warned
 from asyncpush.engine.log import log_event
 from asyncpush.engine.options import PushOptions
+from asyncpush.engine.referring import Referring
 from asyncpush.engine.remotes import Remotes, open_remotes
 from asyncpush.engine.results import ImageResult, ImageStatus
 from asyncpush.engine.work import for_each
@@ -31,6 +40,7 @@ from asyncpush.plan.graph import Plan, PlannedImage, Planner
 from asyncpush.plan.items import Item, ResolvedEntry, SettledEntry
 from asyncpush.plan.listing import FindTags
 from asyncpush.plan.reference import Repository, without_password
+from asyncpush.plan.referrers import ReferrerEntry
 from asyncpush.plan.sources import Sources
 from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.catalog import RegistryCatalog
@@ -60,39 +70,50 @@ async def plan_items(
     options: PushOptions,
     remotes: Remotes | None = None,
     find_tags: AskTargets | None = None,
+    emit: EventSink = log_event,
 ) -> tuple[Plan, list[ImageResult]]:
     """Plan items.
 
     :param remotes: the registries that images come from; None connects them for this plan alone.
     :param find_tags: asked before manifests are fetched from other machines: those of images whose
         tags all point to them need not be; None fetches all.
+    :param emit: told of referrers that are left behind.
     :return: the plan, and a failed result for whatever cannot be pushed.
     """
     if remotes is None:
         async with open_remotes(options, log_event) as own:
-            return await plan_items(items, options, own, find_tags)
+            return await plan_items(items, options, own, find_tags, emit)
     planner = Planner(include_foreign=options.include_foreign, part_size=options.part_size)
     rejected: list[ImageResult] = []
+    warnings: list[str] = []
     # Starts no thread before there is a layer to compress.
     pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="asyncpush-compress")
     try:
         scratch = Scratch(
             options.temp_space, anyio.from_thread.check_cancelled, partial(_side_by_side, pool)
         )
-        remote = FromThread(Opener(remotes.connect))
+        opener = Opener(
+            remotes.connect,
+            remotes.s3_client,
+            scratch,
+            compress_layers=options.compress_layers,
+        )
         catalog = RegistryCatalog(remotes.connect, remotes.list_ecr)
         sources = Sources(
             scratch,
             compress_layers=options.compress_layers,
-            remote=remote,
+            remote=FromThread(opener),
             catalog=catalog,
             find_tags=find_tags and _from_thread(find_tags),
         )
-        steps = _plan_items(items, planner, rejected, sources, find_tags)
+        referring = Referring(planner, sources, warnings.append)
+        steps = _Steps(planner, rejected, sources, find_tags, referring).run(items)
         while await anyio.to_thread.run_sync(_advance, steps):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
+    for text in dict.fromkeys(warnings):
+        emit(Warned(text))
     return planner.plan, rejected
 
 
@@ -125,52 +146,75 @@ def planned(plan: Plan, rejected: int, *, atomic: bool) -> PushPlanned:
     )
 
 
-def _plan_items(
-    items: Iterable[Item],
-    planner: Planner,
-    rejected: list[ImageResult],
-    sources: Sources,
-    find_tags: AskTargets | None,
-) -> Iterator[None]:
-    """Plan items entry by entry, yielding behind each; failures go to ``rejected``."""
-    waiting: list[ResolvedEntry] = []
+class _Steps:
+    """Plans entries, some at a time; what fails goes to ``rejected``."""
 
-    def plan_waiting() -> Iterator[None]:
-        changed = waiting
-        if find_tags is not None:
-            changed = _leave_unchanged(waiting, planner, find_tags)
-        _fetch(changed, sources)
-        for entry in changed:
-            if (result := _plan_entry(entry, planner)) is not None:
-                rejected.append(result)
-            yield
-        waiting.clear()
+    def __init__(
+        self,
+        planner: Planner,
+        rejected: list[ImageResult],
+        sources: Sources,
+        find_tags: AskTargets | None,
+        referring: Referring,
+    ) -> None:
+        self._planner = planner
+        self._rejected = rejected
+        self._sources = sources
+        self._find_tags = find_tags
+        self._referring = referring
 
-    for resolved in _resolve(items, rejected, sources):
-        if isinstance(resolved, SettledEntry):
-            try:
-                planner.leave(resolved.image)
-            except UsageError as exc:
-                rejected.append(
-                    ImageResult(
-                        resolved.name,
-                        resolved.target,
-                        resolved.digest,
-                        ImageStatus.FAILED,
-                        error=exc,
-                    )
-                )
+    def run(self, items: Iterable[Item]) -> Iterator[None]:
+        """Plan items entry by entry, yielding behind each."""
+        waiting: list[ResolvedEntry] = []
+        for resolved in _resolve(items, self._rejected, self._sources):
+            if isinstance(resolved, SettledEntry):
+                self._settle(resolved)
+            elif resolved is not None:
+                waiting.append(resolved)
+            # What is on this machine is planned at once; other machines are asked for many at a
+            # time.
+            remote = any(isinstance(entry.layout, RemoteContent) for entry in waiting[:1])
+            if len(waiting) >= (_FETCHED_AT_ONCE if remote else 1):
+                yield from self._plan(waiting)
+                waiting.clear()
+            elif resolved is None:
+                yield
+        yield from self._plan(waiting)
+
+    def _settle(self, entry: SettledEntry) -> None:
+        try:
+            self._planner.leave(entry.image)
+        except UsageError as exc:
+            self._rejected.append(
+                ImageResult(entry.name, entry.target, entry.digest, ImageStatus.FAILED, error=exc)
+            )
+
+    def _plan(self, waiting: Sequence[ResolvedEntry]) -> Iterator[None]:
+        images = self._referring.images(waiting)
+        changed = self._changed(images)
+        _fetch(changed, self._sources)
+        failed = yield from self._plan_each(changed)
+        subjects = [entry for entry in waiting if id(entry) not in failed]
+        referrers = list(self._referring.behind(subjects, self._rejected))
+        changed = self._changed(referrers)
+        # What they refer to is planned, or there.
+        self._sources.prefetch([(e.layout, [e.entry]) for e in changed], nested=False)
+        yield from self._plan_each(changed)
+
+    def _changed(self, entries: Sequence[ResolvedEntry]) -> Sequence[ResolvedEntry]:
+        if self._find_tags is None:
+            return entries
+        return _leave_unchanged(entries, self._planner, self._find_tags)
+
+    def _plan_each(self, entries: Sequence[ResolvedEntry]) -> Generator[None, None, set[int]]:
+        """Plan entries; the ids of those that failed."""
+        failed = set()
+        for entry in entries:
+            if (result := _plan_entry(entry, self._planner)) is not None:
+                self._rejected.append(result)
+                failed.add(id(entry))
             yield
-            continue
-        if resolved is not None:
-            waiting.append(resolved)
-        # What is on this machine is planned at once; other machines are asked for many at a time.
-        remote = any(isinstance(entry.layout, RemoteContent) for entry in waiting[:1])
-        if len(waiting) >= (_FETCHED_AT_ONCE if remote else 1):
-            yield from plan_waiting()
-        elif resolved is None:
-            yield
-    yield from plan_waiting()
+        return failed
 
 
 def _resolve(
@@ -279,7 +323,14 @@ def _plan_entry(resolved: ResolvedEntry, planner: Planner) -> ImageResult | None
         digest = str(chosen.digest)
         repository, tags = resolved.destination()
         reference = PlannedImage(resolved.name, repository, chosen.digest, tags).reference
-        planner.add(resolved.layout, chosen, repository, tags, resolved.origin)
+        planner.add(
+            resolved.layout,
+            chosen,
+            repository,
+            tags,
+            resolved.origin,
+            follow_subject=not isinstance(resolved, ReferrerEntry),
+        )
     except AsyncpushError as exc:
         error = exc
     except Exception as exc:  # noqa: BLE001 - the last net: one image fails, the others go on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncpush.engine.options import PushOptions
@@ -16,6 +16,7 @@ from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.limits import ECR
 from asyncpush.plan.reference import AnyRegistry, Repository
+from asyncpush.registries.distribution.ratelimit import RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,15 @@ class RegistryPreview:
 
 @dataclass(frozen=True, slots=True)
 class PushPreview:
-    """What a push would send, and what of it cannot be pushed at all."""
+    """What a push would send, and what of it cannot be pushed at all.
+
+    ``rate_limits`` are what registries that images come from have stated last.
+    """
 
     images: list[ImagePreview]
     rejected: list[ImageResult]
     registries: Mapping[AnyRegistry, RegistryPreview]
+    rate_limits: Mapping[str, RateLimit] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -127,6 +132,7 @@ class PushPreview:
             "bytes": self.bytes,
             "seconds_under_quotas": round(self.seconds, 1),
             "registries": {r.host: sums.to_dict() for r, sums in self.registries.items()},
+            "rate_limits": {host: limit.to_dict() for host, limit in self.rate_limits.items()},
             "images": [image.to_dict() for image in self.images],
             "rejected": [result.to_dict() for result in self.rejected],
         }

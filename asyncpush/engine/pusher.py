@@ -6,11 +6,13 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
 import anyio
 
+from asyncpush.engine.ahead import connecting_ahead
 from asyncpush.engine.connections import Connections
 from asyncpush.engine.events import (
     CallRetried,
@@ -73,6 +75,8 @@ class Pusher:
         # Whether calls count for the report, or for that of the push that is planned.
         self._reporting = self._planned = False
         self._ahead = PushReport()
+        # Of the plan that is made: tags that do not point to what is to be pushed.
+        self._asked: dict[Repository, dict[str, Digest | None]] = {}
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -104,8 +108,12 @@ class Pusher:
             self._connections.begin({})
             self._remotes.begin()
             self._planned = True
-        find_tags = self._find_tags if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, find_tags)
+        if not skip_unchanged:
+            return await plan_items(items, self.options, self._remotes, emit=self._emit)
+        async with connecting_ahead(self._connections.get) as ahead:
+            return await plan_items(
+                ahead(items), self.options, self._remotes, self._find_tags, self._emit
+            )
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -172,7 +180,8 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
-            repositories = Repositories(plan, self._connections, journal or NoJournal())
+            elsewhere = self._take_elsewhere(plan)
+            repositories = Repositories(plan, self._connections, journal or NoJournal(), elsewhere)
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -184,6 +193,7 @@ class Pusher:
             report.calls = self._connections.calls()
             for host, calls in self._remotes.calls().items():
                 report.calls.setdefault(host, {}).update(calls)
+            report.rate_limits = self._remotes.rate_limits()
             self._emit(PushEnded(report))
             self._reporting = False
         return report
@@ -216,7 +226,8 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
-        return preview(plan, rejected, answers, self.options, mounted, unchanged)
+        found = preview(plan, rejected, answers, self.options, mounted, unchanged)
+        return replace(found, rate_limits=self._remotes.rate_limits())
 
     async def verify(
         self,
@@ -288,7 +299,22 @@ class Pusher:
             context = await self._connections.get(repository.registry)
         except AsyncpushError:
             return {}  # Whoever is pushed there will tell.
-        return await where_tags_point(context, repository, tags)
+        found = await where_tags_point(context, repository, tags)
+        self._asked.setdefault(repository, {}).update(found)
+        return {tag: digest for tag, digest in found.items() if digest is not None}
+
+    def _take_elsewhere(self, plan: Plan) -> dict[Repository, dict[str, Digest | None]]:
+        """The tags that were found to point elsewhere, or to nothing, when this was planned."""
+        asked, self._asked = self._asked, {}
+        return {
+            repository: {
+                tag: digest
+                for tag, digest in found.items()
+                if digest != plan.repositories[repository].tags.get(tag)
+            }
+            for repository, found in asked.items()
+            if repository in plan.repositories
+        }
 
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage

@@ -6,20 +6,23 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import anyio
 
+from asyncpush.about import user_agent
+from asyncpush.engine.allowance import Pulls
 from asyncpush.engine.context import Health, make_call
 from asyncpush.engine.events import EventSink
 from asyncpush.engine.options import PushOptions, RegistrySettings
 from asyncpush.engine.pace import Paces
 from asyncpush.engine.retry import Retrier
 from asyncpush.engine.work import Once
-from asyncpush.plan.listing import Listing, SourceAccess
+from asyncpush.plan.listing import AS_ANY, Listing, SourceAccess
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry, Registry
+from asyncpush.registries.distribution.ratelimit import RateLimit
 from asyncpush.registries.distribution.transport import DistributionTransport, open_transport
+from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.sources.bridge import on_loop
 from asyncpush.sources.registry import SourceRegistry
 
@@ -37,7 +40,6 @@ _QUOTAS = {
     "DescribeImages": 100.0,
 }
 _DISCOVERY_AT_ONCE = 32
-_AS_ANY = SourceAccess()
 _Key = tuple[AnyRegistry, SourceAccess]
 
 
@@ -55,16 +57,16 @@ class Remotes:
         self._retrier = Retrier(options.attempts, options.retry_base, options.retry_cap, emit)
         self._registries: Once[_Key, SourceRegistry] = Once()
         self._listings: Once[_Key, Listing] = Once()
+        self._s3: Once[AwsOptions, Any] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
-        self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
+        self._pulls: dict[_Key, Pulls] = {}
+        self._user_agent = user_agent()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._stack.aclose()
 
-    async def connect(
-        self, registry: AnyRegistry, access: SourceAccess = _AS_ANY
-    ) -> SourceRegistry:
+    async def connect(self, registry: AnyRegistry, access: SourceAccess = AS_ANY) -> SourceRegistry:
         """A registry that is read from.
 
         :param access: how it is asked, where that is not as the options say.
@@ -74,7 +76,7 @@ class Remotes:
         source, _ = await self._registries.do(key, partial(self._connect, *key))
         return source
 
-    async def list_ecr(self, registry: Registry, access: SourceAccess = _AS_ANY) -> Listing:
+    async def list_ecr(self, registry: Registry, access: SourceAccess = AS_ANY) -> Listing:
         """What an ECR registry lists by its own API.
 
         :param access: how it is asked, where that is not as the options say.
@@ -85,12 +87,23 @@ class Remotes:
         )
         return listing
 
+    async def s3_client(self, access: SourceAccess = AS_ANY) -> Any:
+        """An S3 client for all buckets that its principal may read.
+
+        :param access: whose credentials sign its calls, where that is not as the options say.
+        :raises CredentialsError: its configuration cannot be meant.
+        """
+        aws = _with_access(self._options.source_aws or self._options.aws, access)
+        client, _ = await self._s3.do(aws, partial(self._open_s3, aws))
+        return client
+
     def begin(self) -> None:
         """A plan begins: its calls are counted by themselves, and what could not be opened is tried
         again.
         """
         self._registries.forgive()
         self._listings.forgive()
+        self._s3.forgive()
         for paces in self._paces.values():
             paces.begin()
 
@@ -99,12 +112,25 @@ class Remotes:
         found = {registry.host: paces.to_dict() for registry, paces in self._paces.items()}
         return {host: calls for host, calls in found.items() if calls}
 
+    def rate_limits(self) -> dict[str, RateLimit]:
+        """By registry, what it has stated last of its rate limit; the tightest, where it is asked
+        with several credentials."""
+        found: dict[str, RateLimit] = {}
+        for (registry, _), pulls in self._pulls.items():
+            limit, before = pulls.limit, found.get(registry.host)
+            if limit is not None and (before is None or limit.remaining < before.remaining):
+                found[registry.host] = limit
+        return found
+
     async def _connect(self, registry: AnyRegistry, access: SourceAccess) -> SourceRegistry:
         transport = await self._stack.enter_async_context(self._open(registry, access))
+        pulls = Pulls(registry.host, lambda: transport.rate_limit, self._emit)
+        self._pulls[registry, access] = pulls
+        make = partial(make_call, self._retrier, self._paces_of(registry), Health())
         return SourceRegistry(
             registry,
             transport.reading,
-            partial(make_call, self._retrier, self._paces_of(registry), Health()),
+            partial(pulls.call, make),
             anyio.CapacityLimiter(_DISCOVERY_AT_ONCE),
         )
 
@@ -132,15 +158,19 @@ class Remotes:
 
     def _settings(self, registry: AnyRegistry, access: SourceAccess) -> RegistrySettings:
         settings = self._options.source_settings(registry)
-        if access.profile or access.role_arn:
-            aws = replace(
-                settings.aws,
-                profile=access.profile or settings.aws.profile,
-                role_arn=access.role_arn,
-                external_id=access.external_id,
-            )
-            settings = replace(settings, aws=aws)
-        return replace(settings, plain_http=settings.plain_http or access.plain_http)
+        return replace(
+            settings,
+            aws=_with_access(settings.aws, access),
+            plain_http=settings.plain_http or access.plain_http,
+        )
+
+    async def _open_s3(self, aws: AwsOptions) -> Any:
+        # As below: only S3 and ECR need the AWS client.
+        from asyncpush.sources.s3 import open_s3_client  # noqa: PLC0415
+
+        return await self._stack.enter_async_context(
+            open_s3_client(aws, connections=self._options.connections, user_agent=self._user_agent)
+        )
 
     def _open(
         self, registry: AnyRegistry, access: SourceAccess
@@ -165,6 +195,17 @@ class Remotes:
             user_agent=user_agent,
             source=True,
         )
+
+
+def _with_access(aws: AwsOptions, access: SourceAccess) -> AwsOptions:
+    if not access.profile and not access.role_arn:
+        return aws
+    return replace(
+        aws,
+        profile=access.profile or aws.profile,
+        role_arn=access.role_arn,
+        external_id=access.external_id,
+    )
 
 
 @contextlib.asynccontextmanager

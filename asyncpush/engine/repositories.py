@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio.to_thread
 
@@ -25,12 +25,20 @@ class Repositories:
     """The repositories of one push.
 
     :param journal: what an earlier run of the job has left.
+    :param elsewhere: tags that were found to point elsewhere when the push was planned.
     :param create: whether one that is missing may be created, where that is asked for.
     """
 
     def __init__(
-        self, plan: Plan, connections: Connections, journal: NoJournal, *, create: bool = True
+        self,
+        plan: Plan,
+        connections: Connections,
+        journal: NoJournal,
+        elsewhere: Mapping[Repository, Mapping[str, Digest | None]] = {},
+        *,
+        create: bool = True,
     ) -> None:
+        self._elsewhere = elsewhere
         self._create = create
         self._plan = plan
         self._connections = connections
@@ -143,6 +151,12 @@ class Repositories:
         push = self._opened.get(repository)
         if push is None:
             graph = self._plan.repositories[repository]
-            push = RepositoryPush(graph, context, self._journal, create=self._create)
+            push = RepositoryPush(
+                graph,
+                context,
+                self._journal,
+                self._elsewhere.get(repository, {}),
+                create=self._create,
+            )
             self._opened[repository] = push
         return push

@@ -37,12 +37,19 @@ def _never() -> bool:
 class RepositoryPush:
     """The push into one repository, shared by all images that go there.
 
+    :param elsewhere: tags that were found to point elsewhere when the push was planned.
     :param create: whether it may be created if it is missing, where the options ask for that; if it
         may not, it is looked at as if it had been.
     """
 
     def __init__(
-        self, plan: RepositoryPlan, context: Context, journal: NoJournal, *, create: bool = True
+        self,
+        plan: RepositoryPlan,
+        context: Context,
+        journal: NoJournal,
+        elsewhere: Mapping[str, Digest | None] = {},
+        *,
+        create: bool = True,
     ) -> None:
         self._may_create = create
         self._plan = plan
@@ -57,7 +64,9 @@ class RepositoryPush:
         self._created: Once[str, None] = Once()
         # Commits that have acted in this run, or may have: the answer was lost.
         self._acted: set[tuple[Digest, str | None]] = set()
-        self._tags = RepositoryTags(self._repository, plan.tags, context, journal, self._call)
+        self._tags = RepositoryTags(
+            self._repository, plan.tags, context, journal, self._call, elsewhere
+        )
 
     async def push(self, image: PlannedImage, tally: Tally) -> None:
         """Push one image: its blobs, then what it needs, then itself with its tags.
@@ -273,6 +282,7 @@ class RepositoryPush:
     ) -> bool:
         """Send a manifest; whether it was there before any try of this run could have acted."""
         key = (manifest.digest, tag)
+        absent = self._is_absent(manifest, tag)
 
         async def put() -> None:
             # Inside of the retry, as parts do: a wait between two tries holds no memory.
@@ -282,7 +292,12 @@ class RepositoryPush:
                     raise NotNeededError
                 with noting_doubt(self._acted, key):
                     await self._transport.put_manifest(
-                        self._repository.name, raw, manifest.media_type, manifest.digest, tag
+                        self._repository.name,
+                        raw,
+                        manifest.media_type,
+                        manifest.digest,
+                        tag,
+                        absent=absent and key not in self._acted,
                     )
 
         try:
@@ -295,6 +310,16 @@ class RepositoryPush:
             raise RegistryError(exc.message, **exc.where) from exc
         self._acted.add(key)
         return False
+
+    def _is_absent(self, manifest: PlannedManifest, tag: str | None) -> bool:
+        """Whether the repository is known not to have a manifest, or not under its tag.
+
+        A registry that has a manifest has the blobs that it names; if not, to send it once more is
+        what mends it.
+        """
+        if tag is not None:
+            return self._tags.points_elsewhere(tag, manifest.digest)
+        return any(self.blobs.brought(digest) for digest in manifest.blobs)
 
     async def _ask(self, digests: Sequence[Digest]) -> set[Digest]:
         name, where = "BatchCheckLayerAvailability", str(self._repository)

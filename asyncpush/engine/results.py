@@ -8,6 +8,7 @@ from typing import Any
 
 from asyncpush.errors import AsyncpushError, CredentialsError
 from asyncpush.plan.graph import Origin
+from asyncpush.registries.distribution.ratelimit import RateLimit
 
 
 class ImageStatus(StrEnum):
@@ -105,6 +106,7 @@ class PushReport:
     :param retries: calls that were made again because they failed.
     :param throttles: calls that were made again because the registry throttled them.
     :param calls: by registry and call: how often it was made and throttled, its quota, its rate.
+    :param rate_limits: by registry that images come from, what it stated last of its rate limit.
     :param complete: False while the push runs, and for good if it was cancelled.
     """
 
@@ -116,6 +118,7 @@ class PushReport:
     seconds: float = 0.0
     complete: bool = False
     bytes_mounted: int = 0
+    rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[ImageResult]:
@@ -153,6 +156,7 @@ class PushReport:
             "retries": self.retries,
             "throttles": self.throttles,
             "calls": self.calls,
+            "rate_limits": {host: limit.to_dict() for host, limit in self.rate_limits.items()},
             "counts": {str(status): self.count(status) for status in ImageStatus},
             "images": [image.to_dict() for image in self.images],
         }

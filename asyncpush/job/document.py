@@ -148,7 +148,7 @@ class Source(Strict):
     layouts: Text | list[Text] | None = Field(
         None,
         description="Globs of OCI layout directories, or of tar files behind oci-archive: or"
-        " docker-archive:, relative to the job file.",
+        " docker-archive:, relative to the job file; s3://BUCKET/KEY of either.",
     )
     images: Text | list[Text] | None = Field(
         None,
@@ -157,7 +157,7 @@ class Source(Strict):
     )
     tags: TagChoice | None = Field(None, description="Which tags, or names of entries, go.")
     referrers: bool | list[Text] | None = Field(
-        None, description="Whether what refers to an image comes along, or its artifact types."
+        None, description="Whether what refers to an image comes along, or which artifact types."
     )
     profile: Text | None = Field(None, description="Profile of the shared AWS configuration.")
     role_arn: Text | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,8 +28,9 @@ from asyncpush.plan.items import (
     source_of,
     tag_of,
 )
+from asyncpush.plan.listing import AS_ANY, SourceAccess
 from asyncpush.plan.reference import AnyRegistry
-from asyncpush.plan.sources import ChooseNames, Sources
+from asyncpush.plan.sources import Sources
 from asyncpush.registries.base import RepositorySettings
 
 CREATED = "org.opencontainers.image.created"
@@ -78,9 +79,25 @@ class Job:
         """The same job, less what is not asked for."""
         return replace(self, selection=Selection(tuple(only), tuple(exclude)))
 
+    def with_referrers(self, types: tuple[str, ...]) -> Job:
+        """The same job, with the referrers of all images.
+
+        :param types: patterns of artifact types; none means all.
+        """
+        sources = tuple(replace(source, referrers=types) for source in self.sources)
+        return replace(self, sources=sources)
+
     def items(self) -> Iterator[JobItem]:
         """What goes where, a layout at a time."""
         return (JobItem(source, self.selection, self.notes) for source in self.sources)
+
+    def access_of(self, source: str) -> SourceAccess:
+        """How the job asks a source: as the first of its own that reads it.
+
+        :param source: as reports and locks name it.
+        """
+        found = (own.access for own in self.sources if own.reads(source))
+        return next(found, AS_ANY)
 
     def fingerprint(self) -> str:
         """What makes a job the same job: sources, targets, registries; not options and quotas."""
@@ -111,10 +128,17 @@ class JobItem:
         return "all targets"
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
+    def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`~asyncpush.plan.items.Item`."""
         # Images are listed, and opened many at once, while they are resolved.
-        return "" if self.job_source.images else self.job_source.directory, None
+        source = self.job_source
+        return "" if source.images else source.directory, source.access
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        destinations = self.job_source.destinations
+        return {registry for where in destinations for registry in where.registries}
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the source and give each of its images with each place that it goes to.
@@ -123,7 +147,7 @@ class JobItem:
         """
         source = self.job_source
         if source.images is None:
-            layout = sources.open_once(source.directory)
+            layout = sources.open_once(source.directory, source.access)
             for entry in self._entries(layout):
                 yield from self._picked(layout, entry, source.name)
             return

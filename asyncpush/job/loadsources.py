@@ -18,8 +18,9 @@ from asyncpush.plan.choose import Rules, parse_age
 from asyncpush.plan.images import ImagePattern, parse_images
 from asyncpush.plan.listing import SourceAccess
 from asyncpush.plan.reference import AnyRegistry, Registry, without_password
+from asyncpush.plan.s3 import is_s3, parse_s3
 from asyncpush.plan.semver import parse_range
-from asyncpush.plan.sources import REGISTRY, parse_remote, source_kind, split_source
+from asyncpush.plan.sources import REGISTRY, S3, source_kind, split_source
 
 
 class SourceLoader:
@@ -69,10 +70,23 @@ class SourceLoader:
         if source.layouts is not None:
             for pattern, key in _listed(source.layouts, (*where, "layouts")):
                 access = self._access(source, None, where)
+                if (access.profile or access.role_arn) and not is_s3(pattern):
+                    self._mistakes.add(
+                        f"{pattern} is on this machine, and is read without AWS credentials",
+                        where,
+                        "leave profile and role_arn out; they are for s3:// and images of ECR",
+                    )
                 for directory, selector in self._layouts(pattern, key):
                     yield replace(shared, directory=directory, selector=selector, access=access)
             return
         for text, key in _listed(source.images or (), (*where, "images")):
+            if is_s3(text):
+                self._mistakes.add(
+                    f"{text} is a layout or an archive, not a repository of a registry",
+                    key,
+                    "write layouts: instead of images:",
+                )
+                continue
             with self._mistakes.at(key):
                 images = parse_images(text)
                 self._check_pulls(source, images, where)
@@ -174,10 +188,14 @@ class SourceLoader:
         """
         kind, pattern = source_kind(pattern)
         if kind == REGISTRY:
-            with self._mistakes.at(where):
-                parse_remote(pattern)
-                return [(pattern, None)]
+            self._mistakes.add(
+                f"{without_password(pattern)} is a repository of a registry, not a layout",
+                where,
+                "write images: instead of layouts:",
+            )
             return []
+        if kind == S3:
+            return self._in_s3(pattern, where)
         full = os.path.join(self._mistakes.path.parent, pattern)  # noqa: PTH118 - a glob is no path
         if not glob.has_magic(pattern):
             path, selector = split_source(full)
@@ -203,6 +221,19 @@ class SourceLoader:
                 f"the glob {pattern} has {what}", where, "mend the glob, or leave it out"
             )
         return layouts
+
+    def _in_s3(self, text: str, where: Key) -> list[tuple[str, str | None]]:
+        """The one layout or archive that an address in S3 means."""
+        with self._mistakes.at(where):
+            found = parse_s3(text)
+            if not any(character in found.key for character in "*?"):
+                return [split_source(text)]
+            self._mistakes.add(
+                f"{text} is a pattern, and patterns are for layouts on this machine",
+                where,
+                "list the prefixes: layouts: [s3://BUCKET/PREFIX, ...]",
+            )
+        return []
 
 
 def _listed(value: str | Sequence[str], where: Key) -> Iterator[tuple[str, Key]]:

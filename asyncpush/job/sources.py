@@ -10,7 +10,8 @@ from asyncpush.plan.choose import EVERYTHING, Rules
 from asyncpush.plan.images import ImagePattern
 from asyncpush.plan.listing import SourceAccess
 from asyncpush.plan.reference import AnyRegistry
-from asyncpush.plan.sources import source_identity, source_name
+from asyncpush.plan.s3 import is_s3
+from asyncpush.plan.sources import is_repository, parse_remote, source_identity, source_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,19 @@ class JobSource:
         if self.images is not None:
             return self.images.repositories.rpartition("/")[2]
         return source_name(self.directory)
+
+    def reads(self, source: str) -> bool:
+        """Whether images of some repository, or of what is in S3, are this source's.
+
+        :param source: ``docker://HOST/REPOSITORY``, or an address in S3.
+        """
+        if self.images is None:
+            return is_s3(source) and source_identity(self.directory) == source_identity(source)
+        if not is_repository(source):
+            return False
+        repository = parse_remote(source).repository
+        images = self.images
+        return repository.registry == images.registry and images.matches(repository.name)
 
     @property
     def identity(self) -> list[Any]:

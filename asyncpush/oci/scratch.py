@@ -161,18 +161,7 @@ class Scratch:
                 if poll.poll(_POLL_MILLISECONDS) and (data := file.read(size)) is not None:
                     return data
 
-        start = b""
-        while len(start) < MAGIC_BYTES and (piece := read(MAGIC_BYTES - len(start))):
-            start += piece
-        begin = [start]
-
-        def again(size: int) -> bytes:
-            return begin.pop() if begin else read(size)
-
-        kind = compression_of(start)
-        if kind is not None:
-            return self._write(decompress(kind, again, name), name)
-        return self._write(iter(lambda: again(MIB), b""), name)
+        return self.spool(read, name)
 
     def _compress(self, layer: BlobRange, diff_id: Digest) -> tuple[Digest, BlobRange]:
         inner, outer = hashlib.new(digests.algorithm(diff_id)), hashlib.sha256()

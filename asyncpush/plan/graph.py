@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -21,9 +23,12 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import BlobSource, Content, read_manifest
 from asyncpush.oci.manifest import ImageIndex, Manifest, parse_manifest
+from asyncpush.oci.remote import RemoteBlob, RemoteContent
 from asyncpush.oci.select import check_nesting
 from asyncpush.plan.limits import ECR, MIB, RegistryLimits
 from asyncpush.plan.reference import Repository
+
+_MOST_OTHERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,9 @@ class RepositoryPlan:
     manifests: dict[Digest, PlannedManifest] = field(default_factory=dict)
     images: list[PlannedImage] = field(default_factory=list)
     tags: dict[str, Digest] = field(default_factory=dict)
+    others: dict[Digest, list[RemoteBlob]] = field(default_factory=dict)
+    """Where else blobs are that other machines have, for those that their first source does not
+    give; one for all repositories of a plan."""
 
     def blobs_of(self, image: PlannedImage) -> dict[Digest, PlannedBlob]:
         """An image's blobs, each once, in the order in which its manifests name them."""
@@ -193,7 +201,9 @@ class Planner:
         self._limits = limits
         self._blobs: dict[Digest, PlannedBlob] = {}
         self._manifests: dict[Digest, PlannedManifest] = {}
+        self._others: dict[Digest, list[RemoteBlob]] = {}
         self._left: dict[Repository, dict[str, Digest]] = {}
+        self._left_digests: dict[Repository, set[Digest]] = {}
 
     def add(
         self,
@@ -202,23 +212,35 @@ class Planner:
         repository: Repository,
         tags: tuple[str, ...],
         origin: Origin | None = None,
+        *,
+        follow_subject: bool = True,
     ) -> PlannedImage:
         """Plan one entry of a layout for one repository.
 
+        :param follow_subject: False for an entry whose subject has been planned, or is there; it
+            is not read again.
         :raises ContentError: what the layout holds cannot be pushed.
         :raises UsageError: another image of the plan gets one of the tags.
         """
         graph = self.plan.repositories.get(repository)
         if graph is None:
-            graph = RepositoryPlan(repository)
+            graph = RepositoryPlan(repository, others=self._others)
         self._check_tags(repository, tags, entry.digest)
         walk = _Walk(layout, self, self._limits, self._part_size, self._include_foreign)
+        if not follow_subject:
+            walk.without_subject = entry.digest
         walk.visit(entry, ())
         self._blobs.update(walk.blobs)
+        known = ChainMap(self._manifests, graph.manifests)
+        if not follow_subject and entry.digest in walk.manifests:
+            # What it needs is known for this repository alone.
+            known = known.new_child({entry.digest: walk.manifests.pop(entry.digest)})
         self._manifests.update(walk.manifests)
-        order = graph.order_of_commit(entry.digest, self._manifests)
+        for other in walk.others:
+            self._note_other(other)
+        order = graph.order_of_commit(entry.digest, known)
         for digest in order:
-            manifest = graph.manifests[digest] = self._manifests[digest]
+            manifest = graph.manifests[digest] = known[digest]
             graph.blobs.update((blob, self._blobs[blob]) for blob in manifest.blobs)
         image = PlannedImage(
             name=printable(entry.ref_name or ", ".join(tags) or entry.digest),
@@ -233,6 +255,12 @@ class Planner:
         self.plan.repositories[repository] = graph
         return image
 
+    def _note_other(self, blob: RemoteBlob) -> None:
+        """Note a further source of a blob, unless there are enough."""
+        known = self._others.setdefault(blob.digest, [])
+        if len(known) < _MOST_OTHERS and blob.origin not in [other.origin for other in known]:
+            known.append(blob)
+
     def leave(self, image: PlannedImage) -> None:
         """Note an image that its repository has already, so that nothing of it need be read.
 
@@ -241,7 +269,19 @@ class Planner:
         self._check_tags(image.repository, image.tags, image.root)
         tags = self._left.setdefault(image.repository, {})
         tags.update(dict.fromkeys(image.tags, image.root))
+        self._left_digests.setdefault(image.repository, set()).add(image.root)
         self.plan.unchanged.append(image)
+
+    def has(self, repository: Repository, digest: Digest, tags: tuple[str, ...]) -> bool:
+        """Whether a manifest with these tags, or none, is planned or there already."""
+        graph = self.plan.repositories.get(repository)
+        if tags:
+            planned = graph.tags if graph else {}
+            left = self._left.get(repository, {})
+            return all(digest in (planned.get(tag), left.get(tag)) for tag in tags)
+        if graph is not None and digest in graph.manifests:
+            return True
+        return digest in self._left_digests.get(repository, ())
 
     def _check_tags(self, repository: Repository, tags: tuple[str, ...], digest: Digest) -> None:
         graph = self.plan.repositories.get(repository)
@@ -277,7 +317,10 @@ class _Walk:
     ) -> None:
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.manifests: dict[Digest, PlannedManifest] = {}
+        self.others: list[RemoteBlob] = []
+        self.without_subject: Digest | None = None
         self._layout = layout
+        self._remote = isinstance(layout, RemoteContent)
         self._planner = planner
         self._limits = limits
         self._part_size = part_size
@@ -294,6 +337,8 @@ class _Walk:
                     f" another {known.media_type} of {known.size}",
                     digest=descriptor.digest,
                 )
+            if self._remote:
+                self._add_others(known)
             return
         self._check_algorithm(descriptor.digest)
         source = self._layout.find_manifest(descriptor)
@@ -338,7 +383,7 @@ class _Walk:
         needs: dict[Digest, None] = {}
         blobs: dict[Digest, None] = {}
         subject = manifest.subject
-        if subject is not None and self._has(subject):
+        if subject is not None and above[-1] != self.without_subject and self._has(subject):
             self.visit(subject, above)
             needs[subject.digest] = None
         if isinstance(manifest, ImageIndex):
@@ -384,6 +429,8 @@ class _Walk:
                     f"one descriptor says {descriptor.size} bytes, another {known.size}",
                     digest=descriptor.digest,
                 )
+            if self._remote and isinstance(known.source, RemoteBlob):
+                self._add_other(descriptor, known.source)
             return
         self._check_algorithm(descriptor.digest)
         parts = -(-descriptor.size // self._part_size)
@@ -397,6 +444,25 @@ class _Walk:
             )
         source = self._layout.find(descriptor)
         self.blobs[descriptor.digest] = PlannedBlob(descriptor.digest, descriptor.size, source)
+
+    def _add_others(self, manifest: PlannedManifest) -> None:
+        """Note that this source has a planned manifest, too, with all that it needs."""
+        for digest in manifest.blobs:
+            blob = self.blobs.get(digest) or self._planner.blob(digest)
+            if blob is not None and isinstance(blob.source, RemoteBlob):
+                self._add_other(Descriptor("", digest, blob.size), blob.source)
+        for need in manifest.needs:
+            known = self.manifests.get(need) or self._planner.manifest(need)
+            if known is not None:
+                self._add_others(known)
+
+    def _add_other(self, descriptor: Descriptor, known: RemoteBlob) -> None:
+        """Note that this source has a blob, too, which another one is to give."""
+        # What it lacks is none of its own fault as long as the other one gives it.
+        with contextlib.suppress(AsyncpushError):
+            source = self._layout.find(descriptor)
+            if isinstance(source, RemoteBlob) and source.origin != known.origin:
+                self.others.append(source)
 
     def _check_algorithm(self, digest: Digest) -> None:
         name = digests.algorithm(digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +27,9 @@ from asyncpush.oci.select import (
     parse_platform,
 )
 from asyncpush.plan.graph import Origin, PlannedImage
-from asyncpush.plan.reference import Repository, is_tag, parse_reference
-from asyncpush.plan.sources import ChooseNames, Sources, source_kind, split_source
+from asyncpush.plan.listing import AS_ANY, SourceAccess
+from asyncpush.plan.reference import AnyRegistry, Repository, is_tag, parse_reference
+from asyncpush.plan.sources import S3, Sources, source_kind, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
 
@@ -41,14 +42,18 @@ class PushItem:
         ``oci:`` before it changes nothing. ``oci-archive:FILE`` and ``docker-archive:FILE`` are
         tar files, with the same ways to choose. ``docker://HOST/REPOSITORY[:TAG|@DIGEST]``, and the
         references and ARNs of ECR, are repositories of registries; without a tag all of its tags.
+        ``s3://BUCKET/PREFIX`` is a layout in S3, ``oci-archive:s3://BUCKET/KEY`` an archive there.
     :param target: an ECR reference or a repository ARN. Without a tag, each entry's name gives
         its tag, and an entry without a name is pushed by digest.
     :param platform: ``OS/ARCH[/VARIANT]``: push that image of an index instead of the index.
+    :param referrers: shell patterns of artifact types: what refers to the images comes along where
+        one matches; empty means all that refers to them, None nothing.
     """
 
     source: str | os.PathLike[str]
     target: str
     platform: str | None = None
+    referrers: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -56,9 +61,14 @@ class PushItem:
         return os.fspath(self.source)
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
+    def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`Item`."""
-        return os.fspath(self.source), None
+        return os.fspath(self.source), AS_ANY
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`Item`."""
+        return [parse_reference(self.target).repository.registry]
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`Item`."""
@@ -79,9 +89,17 @@ class Item(Protocol):
         ...
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
-        """The source that :meth:`resolve` opens, and what chooses of its names, so that sources on
-        other machines are opened many at once."""
+    def opens(self) -> tuple[str, SourceAccess]:
+        """The source that :meth:`resolve` opens, and how it is asked, so that sources on other
+        machines are opened many at once."""
+        ...
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """The registries that it goes to.
+
+        :raises AsyncpushError: its target is not a reference.
+        """
         ...
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
@@ -127,6 +145,12 @@ class ResolvedEntry(ABC):
         """Whether :meth:`chosen` reads the entry."""
         return False
 
+    @property
+    def referrers(self) -> tuple[str, ...] | None:
+        """Patterns of artifact types of the referrers that come along; empty means all, None
+        none."""
+        return None
+
     @abstractmethod
     def chosen(self) -> Descriptor:
         """The manifest that is pushed: the entry itself, or one image of it.
@@ -145,7 +169,7 @@ class ResolvedEntry(ABC):
 class _PushEntry(ResolvedEntry):
     """An entry of a PushItem; ``named`` tells that its name gives the tag if ``tag`` is None."""
 
-    __slots__ = ("_named", "_repository", "_source", "_tag")
+    __slots__ = ("_named", "_referrers", "_repository", "_source", "_tag")
 
     def __init__(
         self,
@@ -156,8 +180,10 @@ class _PushEntry(ResolvedEntry):
         source: str,
         *,
         named: bool,
+        referrers: tuple[str, ...] | None,
     ) -> None:
         super().__init__(layout, entry)
+        self._referrers = referrers
         self._source = source
         self._repository = repository
         self._tag = tag
@@ -172,6 +198,11 @@ class _PushEntry(ResolvedEntry):
     def origin(self) -> Origin:
         """See :class:`ResolvedEntry`."""
         return Origin(self._source, self.entry.digest)
+
+    @property
+    def referrers(self) -> tuple[str, ...] | None:
+        """See :class:`ResolvedEntry`."""
+        return self._referrers
 
     def chosen(self) -> Descriptor:
         """See :class:`ResolvedEntry`."""
@@ -338,7 +369,15 @@ def resolve(item: PushItem, sources: Sources) -> Iterator[ResolvedEntry]:
     named = not _is_digest(selector) and not _number(selector) and reference.digest is None
     source = source_of(layout, os.fspath(item.source))
     for entry in entries:
-        yield _PushEntry(layout, entry, reference.repository, reference.tag, source, named=named)
+        yield _PushEntry(
+            layout,
+            entry,
+            reference.repository,
+            reference.tag,
+            source,
+            named=named,
+            referrers=item.referrers,
+        )
 
 
 def source_of(content: Content, source: str) -> str:
@@ -350,7 +389,7 @@ def source_of(content: Content, source: str) -> str:
         return f"docker://{content.registry}/{content.repository}"
     kind, _ = source_kind(source)
     path, _ = split_source(source)
-    return source if "://" in path else f"{kind}:{os.path.abspath(path)}"  # noqa: PTH100 - text only
+    return path if kind == S3 else f"{kind}:{os.path.abspath(path)}"  # noqa: PTH100 - text only
 
 
 def choose_entries(layout: Content, selector: str | None) -> list[Descriptor]:

@@ -38,6 +38,10 @@ class SourceAccess:
     plain_http: bool = False
 
 
+AS_ANY = SourceAccess()
+"""As any other source is asked."""
+
+
 class Listing(Protocol):
     """What one registry lists. Methods block; they run on the thread that plans."""
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +22,9 @@ from asyncpush.oci.select import entry_by_digest, parse_platform
 from asyncpush.oci.trim import trim
 from asyncpush.plan.graph import Origin
 from asyncpush.plan.items import ResolvedEntry
-from asyncpush.plan.reference import Reference, Repository, is_ecr, parse_reference
-from asyncpush.plan.sources import ChooseNames, Sources, is_remote
+from asyncpush.plan.listing import AS_ANY, SourceAccess
+from asyncpush.plan.reference import AnyRegistry, Reference, Repository, is_ecr, parse_reference
+from asyncpush.plan.sources import Sources, is_repository
 
 LOCK_VERSION = 1
 _BEGINS = re.compile(rb'\s*\{\s*"lock_version"')
@@ -33,7 +34,7 @@ class LockImage(Strict):
     """One image: where it is, what it is, where it goes."""
 
     name: Text = Field(description="What people call it.")
-    source: Text = Field(description="docker://HOST/REPOSITORY, or KIND:PATH of what is local.")
+    source: Text = Field(description="docker://HOST/REPOSITORY, s3://BUCKET/PREFIX or KIND:PATH.")
     digest: Text = Field(description="Digest of what is pushed.")
     source_digest: Text | None = Field(
         None, description="Digest of the index that it is made from, where that is trimmed."
@@ -78,12 +79,16 @@ def reference_of(target: str) -> Reference:
 
 @dataclass(frozen=True, slots=True)
 class LockItem:
-    """One image of a lock: an :class:`~asyncpush.plan.items.Item`."""
+    """One image of a lock: an :class:`~asyncpush.plan.items.Item`.
+
+    :param access: how its source is asked, which no lock says.
+    """
 
     name: str
     origin: Origin
     digest: Digest
     targets: tuple[Reference, ...]
+    access: SourceAccess = AS_ANY
 
     @property
     def label(self) -> str:
@@ -96,16 +101,21 @@ class LockItem:
         return ", ".join(str(target) for target in self.targets)
 
     @property
-    def opens(self) -> tuple[str, ChooseNames | None]:
+    def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`~asyncpush.plan.items.Item`."""
-        return self._source, None
+        return self._source, self.access
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        return {target.repository.registry for target in self.targets}
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`~asyncpush.plan.items.Item`.
 
         :raises AsyncpushError: the source cannot be read, or has no such digest.
         """
-        content = sources.open(self._source)
+        content = sources.open(self._source, self.access)
         entry = entry_by_digest(content, self.origin.digest)
         by_repository: defaultdict[Repository, list[str]] = defaultdict(list)
         for target in self.targets:
@@ -116,7 +126,7 @@ class LockItem:
     @property
     def _source(self) -> str:
         source = self.origin.source
-        return f"{source}@{self.origin.digest}" if is_remote(source) else source
+        return f"{source}@{self.origin.digest}" if is_repository(source) else source
 
 
 class _LockEntry(ResolvedEntry):

@@ -111,6 +111,12 @@ class Transport(Protocol):
         ...
 
     @property
+    def streams(self) -> bool:
+        """Whether sessions that :meth:`start_upload` opens take blobs as they arrive, and never
+        twice (:meth:`reads_twice`)."""
+        ...
+
+    @property
     def mounting(self) -> Mounting | None:
         """What :meth:`mount` may be asked for; None if this API mounts nothing."""
         ...
@@ -189,10 +195,19 @@ class Transport(Protocol):
         ...
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         """Commit a manifest by digest or, with a tag, by both.
 
+        :param absent: whether the repository is known not to have it, or not under this tag, so
+            that an API that does not say so by itself need not be asked.
         :raises ManifestExistsError: the repository has it already, under this tag if one is given.
         :raises TagConflictError: the tag is immutable and points elsewhere.
         :raises BlobsNotFoundError: the repository lacks blobs that it names.

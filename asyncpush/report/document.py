@@ -145,6 +145,14 @@ class Call(TypedDict):
     rate: FiniteFloat | None
 
 
+class Limit(TypedDict):
+    """What a source stated last of its rate limit: pulls in a window of seconds, and those left."""
+
+    limit: int | None
+    remaining: int
+    window_seconds: int | None
+
+
 class Registry(TypedDict):
     """One registry's part."""
 
@@ -157,6 +165,7 @@ class Registry(TypedDict):
     blobs_mounted: NotRequired[int]
     blobs_existing: int
     blobs_failed: int
+    rate_limit: NotRequired[Limit]
 
 
 class Totals(TypedDict):

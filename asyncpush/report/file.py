@@ -19,7 +19,7 @@ from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageStatus, PushReport
 from asyncpush.errors import UsageError
 from asyncpush.replication.results import ReplicationReport
-from asyncpush.report.document import ADAPTER, SCHEMA_VERSION, Blob, Registry, Report, Totals
+from asyncpush.report.document import ADAPTER, SCHEMA_VERSION, Blob, Limit, Registry, Report, Totals
 from asyncpush.report.recorder import Recorder, status_of
 
 _PACKAGES = ("aiobotocore", "botocore", "aiohttp", "anyio", "uvloop")
@@ -170,6 +170,11 @@ def _registries(recorder: Recorder, report: PushReport) -> dict[str, Registry]:
         )
         for host in sorted(hosts)
     }
+    for host, limit in report.rate_limits.items():
+        if host in registries:
+            registries[host]["rate_limit"] = Limit(
+                limit=limit.limit, remaining=limit.remaining, window_seconds=limit.window
+            )
     for image in report.images:
         registries[image.reference.partition("/")[0]]["images"][image.status.value] += 1
     for repository, blob in recorder.blobs():

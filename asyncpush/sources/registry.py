@@ -109,6 +109,8 @@ class RegistryContent:
     manifests are fetched by digest when they are asked for, or ahead by :meth:`prefetch`. Its other
     methods are for the planning thread.
 
+    :param source: the registry.
+    :param place: the repository.
     :param name: the source as the user wrote it, for errors.
     """
 
@@ -118,9 +120,9 @@ class RegistryContent:
         self.root = name
         self.registry: str | None = place.registry.host
         self.repository: str | None = place.name
-        self._source = source
+        self.source = source
         self._reading = source.reading
-        self._place = place
+        self.place = place
         self._origin = RegistryOrigin(source, place)
         self._manifests: dict[Digest, bytes] = {}
         self._failed: dict[Digest, AsyncpushError] = {}
@@ -150,7 +152,7 @@ class RegistryContent:
             except AsyncpushError as exc:
                 failed[tag] = exc
 
-        await self._source.each(names, ask)
+        await self.source.each(names, ask)
         if failed and not found:
             raise next(iter(failed.values()))
         self.entries = tuple(found[name] for name in names if name in found)
@@ -168,7 +170,7 @@ class RegistryContent:
                 if nested:
                     below.extend(self._named_by(descriptor))
 
-            await self._source.each(level, fetch)
+            await self.source.each(level, fetch)
             level = [d for d in self._unfetched(below) if d.digest not in seen]
             seen.update(descriptor.digest for descriptor in level)
         if nested:
@@ -207,14 +209,27 @@ class RegistryContent:
         """An entry, from HEAD alone where the registry says enough."""
         reference = digest or tag
         assert reference is not None
+        found = await self.look_up(tag, digest)
+        if found is None:
+            raise await self._missing(reference)
+        return found
+
+    async def look_up(self, tag: str | None, digest: Digest | None = None) -> Descriptor | None:
+        """What a tag or a digest is; None if it is not there.
+
+        :param tag: becomes its name.
+        :param digest: what the tag is taken for, wherever it points by now.
+        """
+        reference = digest or tag
+        assert reference is not None
         place = self._at(reference)
-        head = await self._source.call(
+        head = await self.source.call(
             "HeadManifest",
-            str(self._place),
-            partial(self._reading.head_manifest, self._place.name, reference),
+            str(self.place),
+            partial(self._reading.head_manifest, self.place.name, reference),
         )
         if head is None:
-            raise await self._missing(reference)
+            return None
         refuse_schema_1(head.media_type, place)
         known, kind, size = head.digest or digest, head.media_type, head.size
         if known is None or kind not in mediatypes.MANIFESTS or not size:
@@ -230,10 +245,10 @@ class RegistryContent:
 
     async def _get(self, reference: str) -> TaggedManifest:
         try:
-            return await self._source.call(
+            return await self.source.call(
                 "GetManifest",
-                str(self._place),
-                partial(self._reading.get_manifest, self._place.name, reference),
+                str(self.place),
+                partial(self._reading.get_manifest, self.place.name, reference),
             )
         except SourceNotFoundError:
             raise await self._missing(reference) from None
@@ -243,15 +258,16 @@ class RegistryContent:
         digest = descriptor.digest
         try:
             refuse_schema_1(descriptor.media_type, self._at(digest))
-            manifest = await self._source.call(
+            manifest = await self.source.call(
                 "GetManifest",
-                str(self._place),
-                partial(self._reading.get_manifest, self._place.name, digest),
+                str(self.place),
+                partial(self._reading.get_manifest, self.place.name, digest),
             )
             if len(manifest.raw) != descriptor.size:
                 raise DigestMismatchError(
                     f"the manifest has {len(manifest.raw)} bytes, its descriptor says"
                     f" {descriptor.size}",
+                    advice="push the image to the source again, or leave it out",
                     source=self._at(digest),
                 )
         except AsyncpushError as exc:
@@ -289,10 +305,10 @@ class RegistryContent:
         return named
 
     async def _is_there(self, digest: Digest) -> bool:
-        head = await self._source.call(
+        head = await self.source.call(
             "HeadManifest",
-            str(self._place),
-            partial(self._reading.head_manifest, self._place.name, digest),
+            str(self.place),
+            partial(self._reading.head_manifest, self.place.name, digest),
         )
         return head is not None
 
@@ -305,8 +321,8 @@ class RegistryContent:
                 source=self._at(),
             )
         try:
-            page = await self._source.call(
-                "ListTags", str(self._place), partial(self._reading.tags, self._place.name)
+            page = await self.source.call(
+                "ListTags", str(self.place), partial(self._reading.tags, self.place.name)
             )
         except SourceNotFoundError as exc:
             return self.no_repository(exc)
@@ -324,10 +340,10 @@ class RegistryContent:
     def no_repository(self, cause: SourceNotFoundError) -> SourceNotFoundError:
         """The error of a repository that is not there."""
         return SourceNotFoundError(
-            f"the source repository {self._place} does not exist",
+            f"the source repository {self.place} does not exist",
             advice="check its name, and sign in if it is private",
             **{**cause.where, "source": self._at()},
         )
 
     def _at(self, reference: str = "") -> str:
-        return self._reading.place(self._place.name, reference)
+        return self._reading.place(self.place.name, reference)

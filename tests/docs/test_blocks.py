@@ -13,14 +13,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
 from blocks import LANGUAGES, ROOT, Block, blocks_of, pages, without_blocks
 from chosen import asked_for
+from elsewhere import HOSTS, elsewhere
 from support import require_program
 from world import World, world
 
@@ -85,9 +87,14 @@ def test_page_does_what_it_says(page: Path, runs: dict[Path, Future[None]]) -> N
 
 def run_page(page: Path, folder: Path) -> None:
     """Try all blocks of a page, in its order; an assertion tells which of them fails, and how."""
-    with world(folder) as reader:
+    with ExitStack() as stack:
+        reader = stack.enter_context(world(folder))
+        hosts = {}
+        if any(host in block.text for block in blocks_of(page) for host in HOSTS[:1]):
+            address = stack.enter_context(elsewhere(folder, reader))
+            hosts = dict.fromkeys(HOSTS, address)
         (reader.folder / "job.yaml").write_text(JOB)
-        shell = Shell(reader)
+        shell = Shell(reader, hosts)
         try:
             for block in blocks_of(page):
                 if not block.excuse:
@@ -113,7 +120,8 @@ def _check_readme(reader: World) -> None:
 class Shell:
     """The reader's shell: what blocks do, each in a process of its own."""
 
-    def __init__(self, reader: World) -> None:
+    def __init__(self, reader: World, hosts: Mapping[str, str]) -> None:
+        self._hosts = hosts
         self._reader = reader
         self._environment = dict(reader.environment)
         self._servers: list[subprocess.Popen[str]] = []
@@ -147,7 +155,10 @@ class Shell:
                 json.loads(text)
 
     def _here(self, text: str) -> str:
-        """A block's text for this machine: another port than 5000, and no folder of all."""
+        """A block's text for this machine: another port than 5000, no folder of all, no registry of
+        others."""
+        for host, address in self._hosts.items():
+            text = text.replace(f"docker://{host}/", f"docker://{address}/")
         folder = f"{self._reader.folder}/tmp/"
         return re.sub(r"(?<![\w.])/tmp/", folder, re.sub(r"\b5000\b", self._port, text))
 

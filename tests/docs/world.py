@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 
 from forked import write_program
 
+from asyncpush import AwsOptions
 from asyncpush.oci.writer import LayoutWriter
 from asyncpush.testing import Key, LocalEcr, LocalEcrSettings
 
@@ -58,6 +59,15 @@ class World:
             "AWS_ENDPOINT_URL": sts,
             "EXTERNAL_ID": "partner",
         }
+
+    def role(self, account: str) -> AwsOptions:
+        """What assuming a role of an account gives."""
+        return AwsOptions(
+            access_key_id=f"ASIAROLE{account}",
+            secret_access_key=SECRET,
+            session_token=_TOKEN,
+            endpoint_url=self.ecr.url,
+        )
 
     def _write_content(self) -> None:
         for name, tags in (("app", ("v1", "v1.2", "v2")), ("db", ("v3",)), ("web", ("v1",))):

@@ -8,7 +8,6 @@ import json
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ import anyio
 import anyio.to_thread
 import boto3
 import pytest
-from s3proxy import Answer, Cut, Fault, Proxy, Request, proxy_to
+from s3proxy import Answer, Cut, Fault, Proxy, Request, proxy_to, upload
 from support import HOST, REGION
 from tarfiles import archive_of, docker_save
 
@@ -43,8 +42,14 @@ from asyncpush.oci.remote import RemoteBlob, RemoteContent
 from asyncpush.oci.sample import write_sample
 from asyncpush.oci.scratch import Scratch
 from asyncpush.plan.graph import Plan, Planner
-from asyncpush.plan.reference import parse_reference
+from asyncpush.plan.listing import SourceAccess
+from asyncpush.plan.reference import AnyRegistry, parse_reference
+from asyncpush.plan.referrers import ReferrerSearch
+from asyncpush.plan.s3 import parse_s3
+from asyncpush.plan.sources import Sources
 from asyncpush.registries.ecr.options import AwsOptions
+from asyncpush.sources.opener import FromThread, Opener
+from asyncpush.sources.registry import SourceRegistry
 from asyncpush.sources.s3 import S3Archive, S3Layout, open_s3_client, open_s3_source
 
 pytestmark = pytest.mark.anyio
@@ -75,16 +80,10 @@ def s3(moto: str) -> Any:
     return client
 
 
-def upload(s3: Any, root: Path, prefix: str) -> None:
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        key = f"{prefix}/{path.relative_to(root)}" if prefix else str(path.relative_to(root))
-        s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-
-
 @pytest.fixture(scope="module")
 def uploaded(s3: Any, layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample in S3 as a layout and as an archive."""
-    upload(s3, layout, "team/layout")
+    upload(s3, BUCKET, layout, "team/layout")
     tar = archive_of(layout, tmp_path_factory.mktemp("tar") / "app.tar")
     s3.put_object(Bucket=BUCKET, Key="team/app.tar", Body=tar.read_bytes())
     s3.put_object(Bucket=BUCKET, Key="team/app.tar.gz", Body=gzip.compress(tar.read_bytes(), 1))
@@ -102,8 +101,8 @@ def proxy(moto: str, uploaded: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @contextlib.asynccontextmanager
 async def opened(text: str, scratch: Scratch | None = None) -> AsyncIterator[Any]:
-    async with AsyncExitStack() as stack:
-        yield await open_s3_source(text, AWS, stack, scratch)
+    async with open_s3_client(AWS) as client:
+        yield await open_s3_source(parse_s3(text), client, scratch)
 
 
 async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
@@ -294,14 +293,11 @@ async def test_archives_share_the_temporary_file(
     for number in range(3):
         s3.put_object(Bucket=BUCKET, Key=f"packed-{number}.tar.gz", Body=raw)
     scratch, turn, found = Scratch(), anyio.CapacityLimiter(1), list[Content]()
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(open_s3_client(AWS))
+    async with open_s3_client(AWS) as client:
 
         async def open_one(number: int) -> None:
             text = f"oci-archive:s3://{BUCKET}/packed-{number}.tar.gz"
-            found.append(
-                await open_s3_source(text, AWS, stack, scratch, client=client, spooling=turn)
-            )
+            found.append(await open_s3_source(parse_s3(text), client, scratch, spooling=turn))
 
         async with anyio.create_task_group() as group:
             for number in range(3):
@@ -341,13 +337,12 @@ async def test_a_connection_that_breaks_ends_one_read(text: str, proxy: Proxy) -
 
 
 async def test_what_the_plan_asks_is_tried_again(proxy: Proxy) -> None:
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(open_s3_client(AWS))
+    async with open_s3_client(AWS) as client:
         for fault in (Answer(503, "SlowDown"), Answer(500, "InternalError"), Cut(5)):
             for part in ("/oci-layout", "/index.json", "list-type=2", "blobs/sha256/"):
                 proxy.fault = once(fault, lambda r, part=part: part in r.path)  # type: ignore[misc]
                 before = len(proxy.asked("GET", part))
-                content = await open_s3_source(LAYOUT, AWS, stack, client=client)
+                content = await open_s3_source(parse_s3(LAYOUT), client)
                 await on_thread(content.find_manifest, content.entries[0])
                 assert len(proxy.asked("GET", part)) == before + 2
 
@@ -493,7 +488,7 @@ class TestOneLayout:
     async def test_objects_that_are_replaced_are_not_read(
         self, proxy: Proxy, s3: Any, layout: Path, tmp_path: Path
     ) -> None:
-        upload(s3, layout, "changing")
+        upload(s3, BUCKET, layout, "changing")
         async with opened(f"s3://{BUCKET}/changing") as content:
             blob = await on_thread(blob_of, content)
             key = f"changing/blobs/sha256/{blob.digest.removeprefix('sha256:')}"
@@ -521,7 +516,7 @@ class TestOneLayout:
         (blobs / damaged).write_bytes(raw.replace(b"sha256", b"sha255", 1))
         layer = max(blobs.iterdir(), key=lambda path: path.stat().st_size)
         layer.write_bytes(layer.read_bytes()[:-1])
-        upload(s3, root, "damaged")
+        upload(s3, BUCKET, root, "damaged")
         async with opened(f"s3://{BUCKET}/damaged") as content:
             assert isinstance(content, S3Layout)
             await content.prefetch(content.entries, nested=True)
@@ -565,22 +560,23 @@ async def test_a_plan_that_is_cancelled_lets_go_of_s3(proxy: Proxy) -> None:
 
 async def test_the_ecr_endpoint_is_not_s3s(proxy: Proxy) -> None:
     aws = AwsOptions(access_key_id="a", secret_access_key="b", endpoint_url="http://127.0.0.1:1")
-    async with AsyncExitStack() as stack:
-        content = await open_s3_source(LAYOUT, aws, stack)
+    async with open_s3_client(aws) as client:
+        content = await open_s3_source(parse_s3(LAYOUT), client)
         assert content.entries
 
 
 async def test_a_profile_that_is_not_there_and_an_endpoint_that_is_none(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with AsyncExitStack() as stack:
-        with pytest.raises(CredentialsError, match="nobody"):
-            await open_s3_source(LAYOUT, AwsOptions(profile="nobody"), stack)
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "ftp://127.0.0.1")
-        with pytest.raises(UsageError, match="address"):
-            await open_s3_source(LAYOUT, AWS, stack)
-        with pytest.raises(UsageError, match="not a source in S3"):
-            await open_s3_source("layouts/app", AWS, stack)
+    with pytest.raises(CredentialsError, match="nobody"):
+        async with open_s3_client(AwsOptions(profile="nobody")):
+            pass
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "ftp://127.0.0.1")
+    with pytest.raises(UsageError, match="address"):
+        async with open_s3_client(AWS):
+            pass
+    with pytest.raises(UsageError, match="not a source in S3"):
+        parse_s3("layouts/app")
 
 
 async def test_a_role_reads_the_bucket(
@@ -592,8 +588,40 @@ async def test_a_role_reads_the_bucket(
         secret_access_key="b",
         role_arn="arn:aws:iam::111122223333:role/reader",
     )
-    async with AsyncExitStack() as stack:
-        content = await open_s3_source(LAYOUT, aws, stack)
+    async with open_s3_client(aws) as client:
+        content = await open_s3_source(parse_s3(LAYOUT), client)
         assert content.entries
     signed = {r.headers["authorization"].split("Credential=")[1][:10] for r in proxy.requests}
     assert "AKIDREADER" not in signed
+
+
+async def test_referrers_are_found_in_a_layout_and_in_an_archive(s3: Any, proxy: Proxy) -> None:
+    """The sample's artifact is the referrer of its first image."""
+
+    def unused(text: str) -> None:
+        raise AssertionError(text)
+
+    async def never(_registry: AnyRegistry, _access: SourceAccess) -> SourceRegistry:
+        raise AssertionError("no registry is a source here")
+
+    async def no_client(_access: SourceAccess) -> object:
+        raise AssertionError("it is open")
+
+    for place in (LAYOUT, ARCHIVE):
+        async with opened(place) as content:
+            opener = Opener(never, no_client, Scratch())
+            search = ReferrerSearch(Sources(remote=FromThread(opener)), unused)
+            roots = [entry.digest for entry in content.entries]
+            before = len(proxy.requests)
+            result = await on_thread(search.search, [(content, (), roots)])
+            named = {entry.ref_name: entry.digest for entry in content.entries}
+            assert result.problems == []
+            found = result.of(content, (), [named["service-01"]])
+            assert [referrer.digest for referrer in found] == [named["service-01.sbom"]]
+            assert found[0].ref_name is None
+            assert result.of(content, (), [named["service-02"]]) == []
+            types = ("application/else",)
+            other = await on_thread(search.search, [(content, types, roots)])
+            assert other.of(content, types, roots) == []
+            # Each entry is read once, however often it is looked at.
+            assert len(proxy.requests) - before <= len(content.entries)

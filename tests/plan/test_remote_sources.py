@@ -84,5 +84,5 @@ def test_a_repository_must_have_a_name(text: str) -> None:
 
 
 def test_a_registry_is_no_source_where_nothing_is_asked() -> None:
-    with pytest.raises(UsageError, match="cannot be the source here"):
+    with pytest.raises(UsageError, match="must be on this machine"):
         Sources().open("docker://host/app")

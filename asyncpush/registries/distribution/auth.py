@@ -7,20 +7,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import aiohttp
 import anyio
+from yarl import URL
 
 from asyncpush.errors import CredentialsError, ThrottledError, TransientError
 from asyncpush.registries.distribution.challenge import Challenge, parse_challenges
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.errors import retry_after
 from asyncpush.registries.distribution.logins import Logins
+from asyncpush.registries.distribution.tokens import check_realm, read_token
 from asyncpush.registries.flights import Flights
+from asyncpush.registries.proxies import Proxies
 
-# distribution's token documentation: 60 seconds unless the answer says otherwise.
-_DEFAULT_SECONDS = 60.0
 # Some token services throttle clients that ask for many tokens at once.
 _TOKENS_AT_ONCE = 8
 # Renewed before it ends, so that no call finds it ended on its way.
@@ -47,7 +48,9 @@ class Authorizer:
 
     :param session: makes the calls to token services.
     :param host: the registry, for errors.
+    :param url: its address: scheme, host and port.
     :param logins: finds credentials.
+    :param proxies: lead to token services.
     :param actions: what is done with the registry's repositories.
     """
 
@@ -55,11 +58,15 @@ class Authorizer:
         self,
         session: aiohttp.ClientSession,
         host: str,
+        url: URL,
         logins: Logins,
+        proxies: Proxies,
         actions: Actions = "pull,push",
     ) -> None:
+        self._proxies = proxies
         self._session = session
         self._host = host
+        self._url = url
         self._logins = logins
         self._actions = actions
         self._challenges: list[Challenge] = []
@@ -137,9 +144,11 @@ class Authorizer:
 
     async def _fetch(self, params: Mapping[str, str], scope: str, login: Login | None) -> _Held:
         """Get a token (distribution, "Token Authentication Specification")."""
-        realm, service = params["realm"], params.get("service", "")
+        service = params.get("service", "")
+        realm = check_realm(params["realm"], self._url, self._host)
         scopes = scope.split(" ")
         try:
+            through = self._proxies.of(realm)
             if login is not None and login.identity_token is not None:
                 form = {
                     "grant_type": "refresh_token",
@@ -148,7 +157,7 @@ class Authorizer:
                     "refresh_token": login.identity_token,
                     "client_id": "asyncpush",
                 }
-                answer = self._session.post(realm, data=form, allow_redirects=False)
+                answer = self._session.post(realm, data=form, allow_redirects=False, **through)
             else:
                 query = [("service", service), *(("scope", s) for s in scopes)]
                 headers = {} if login is None else {"Authorization": _basic(login)}
@@ -157,11 +166,12 @@ class Authorizer:
                     params=[pair for pair in query if pair[1]],
                     headers=headers,
                     allow_redirects=False,
+                    **through,
                 )
             async with answer as response:
                 return await self._read(response)
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            # ValueError: a realm that is no address. The message may quote it, never a secret.
+            # ValueError: a host that is no name.
             raise TransientError(
                 f"the token service cannot be reached: {type(exc).__name__}",
                 advice="check the network and the registry's configuration",
@@ -183,15 +193,7 @@ class Authorizer:
                 advice=f"sign in again with docker login {self._host}",
                 **where,
             )
-        document: Any = await response.json(content_type=None)
-        token = None
-        if isinstance(document, dict):
-            token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str):
-            raise CredentialsError("the token service's answer holds no token", **where)
-        seconds = document.get("expires_in")
-        if not isinstance(seconds, int | float) or seconds <= 0:
-            seconds = _DEFAULT_SECONDS
+        token, seconds = await read_token(response, **where)
         margin = min(_MARGIN_SECONDS, seconds / 4)
         return _Held(f"Bearer {token}", time.monotonic() + seconds - margin)
 

@@ -23,13 +23,18 @@ from asyncpush.errors import (
     TagConflictError,
     ThrottledError,
     TransientError,
+    UnexpectedAnswerError,
     UploadNotFoundError,
 )
 
 _MOST_ERROR_BYTES = 64 * 1024
-_RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+# No blob has an offset of more digits, and Python reads no number of thousands.
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
 # ECR's wording (apple/containerization 790, dotnet/sdk-container-builds 424).
-_EXPECTED_FIRST_BYTE = re.compile(r"First byte of the layer part is [0-9]+ instead of ([0-9]+)")
+_EXPECTED_FIRST_BYTE = re.compile(
+    r"First byte of the layer part is [0-9]+ instead of ([0-9]{1,18})"
+)
 _WRONG_DIGEST = "layer digests match"
 _REPOSITORY_ADVICE = "create the repository first, and check the target's name"
 _KINDS: dict[str, tuple[type[RegistryError], str]] = {
@@ -89,18 +94,22 @@ async def error_of(
 
 def retry_after(text: str) -> float | None:
     """The seconds that a Retry-After header asks for (RFC 9110, 10.2.3); None if it says none."""
-    if text.isascii() and text.isdigit():
+    if _SECONDS.fullmatch(text):
         return float(text)
     try:
         date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, (date - datetime.now(UTC)).total_seconds())
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return None  # A date that is none, or a time zone that is no time's.
 
 
 def _by_status(status: int, call: str) -> tuple[type[RegistryError], str]:
     """The class of an error whose code says nothing."""
+    if status < 400:
+        return UnexpectedAnswerError, (
+            "the specification knows no such success; check that no proxy answers in its place"
+        )
     if status == 404 and "upload" in call:
         return UploadNotFoundError, "push again"
     if status >= 500 or status == 408:
@@ -180,5 +189,7 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[str, str]:
             text = detail if isinstance(detail, str) else json.dumps(detail)
             message = f"{message} ({text[:300]})" if message else text[:300]
         return str(first.get("code") or ""), message
-    except (ValueError, LookupError, TypeError, AttributeError, aiohttp.ClientError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "", ""
+    except aiohttp.ClientError:
         return "", ""

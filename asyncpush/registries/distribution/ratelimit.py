@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from asyncpush.text import span
+
 _COUNT = re.compile(r"\s*([0-9]{1,15})\s*(?:;|,|$)")
 _WINDOW = re.compile(r";\s*w\s*=\s*([0-9]{1,15})\s*(?:;|,|$)")
 # A header is some kilobytes at most; a count and its window take a few bytes.
@@ -25,6 +27,21 @@ class RateLimit:
     limit: int | None
     remaining: int
     window: int | None
+
+    def __str__(self) -> str:
+        """For people, as ``76 of 100 pulls left in 6 h``."""
+        of = "" if self.limit is None else f" of {self.limit:,}"
+        window = "" if self.window is None else f" in {span(self.window)}"
+        noun = "pull" if (self.remaining if self.limit is None else self.limit) == 1 else "pulls"
+        return f"{self.remaining:,}{of} {noun} left{window}"
+
+    def to_dict(self) -> dict[str, int | None]:
+        """The limit as JSON-ready data."""
+        return {
+            "limit": self.limit,
+            "remaining": self.remaining,
+            "window_seconds": self.window,
+        }
 
 
 def rate_limit_of(headers: Mapping[str, str]) -> RateLimit | None:

@@ -47,6 +47,7 @@ _NEXT = re.compile(r"<([^>]*)>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+|\*)")
 # What is hashed and cut into ranges must come as it is stored.
 _AS_STORED = {"Accept-Encoding": "identity"}
+_DAMAGED = "the registry's copy is damaged; push the image there again, or leave it out"
 _MANIFEST = {**_AS_STORED, "Accept": ACCEPT}
 
 
@@ -140,7 +141,11 @@ class Reading:
         try:
             digests.verify(raw, digest)
         except DigestMismatchError as exc:
-            raise exc.at(source=place, call="GET manifest") from None
+            raise DigestMismatchError(
+                exc.message,
+                advice=_DAMAGED,
+                **{**exc.where, "source": place, "call": "GET manifest"},
+            ) from None
         return TaggedManifest(digest, kind, raw)
 
     async def tags(self, repository: str, following: str | None = None) -> Page:
@@ -339,7 +344,9 @@ def refuse_schema_1(media_type: str | None, place: str) -> None:
 
 def _check_reference(reference: str, told: Digest | None, place: str) -> None:
     if told is not None and ":" in reference and told != reference:
-        raise DigestMismatchError(f"the registry answers with the manifest {told}", source=place)
+        raise DigestMismatchError(
+            f"the registry answers with the manifest {told}", advice=_DAMAGED, source=place
+        )
 
 
 def _told_digest(answer: aiohttp.ClientResponse, place: str) -> Digest | None:

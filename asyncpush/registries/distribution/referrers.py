@@ -19,10 +19,8 @@ from asyncpush.oci import digest as digests
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.manifest import load_json, parse_manifest
 from asyncpush.oci.mediatypes import OCI_INDEX
+from asyncpush.oci.referrers import referrers_tag
 from asyncpush.registries.base import TaggedManifest
-
-# "Referrers Tag Schema": how much of a digest's parts goes into the tag.
-_ALGORITHM_LENGTH, _ENCODED_LENGTH = 32, 64
 
 
 class Manifests(Protocol):
@@ -69,7 +67,7 @@ class Referrers:
             self._has_api = processed
         if processed:
             return
-        tag = _tag(subject)
+        tag = referrers_tag(subject)
         lock = self._locks.setdefault((repository, tag), anyio.Lock())
         try:
             async with lock:
@@ -113,12 +111,6 @@ def subject_of(raw: bytes, media_type: str) -> Digest | None:
         # Such as an old image of another format, to which a tag is returned.
         return None
     return None if subject is None else subject.digest
-
-
-def _tag(subject: Digest) -> str:
-    """The tag of the index of a digest's referrers ("Referrers Tag Schema")."""
-    algorithm, encoded = digests.algorithm(subject), digests.encoded(subject)
-    return f"{algorithm[:_ALGORITHM_LENGTH]}-{encoded[:_ENCODED_LENGTH]}"
 
 
 def _read(found: TaggedManifest) -> dict[str, Any]:

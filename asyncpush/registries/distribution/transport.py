@@ -20,8 +20,11 @@ from asyncpush.errors import (
     ManifestExistsError,
     ManifestsNotFoundError,
     RegistryError,
+    TagConflictError,
     ThrottledError,
     TransientError,
+    UnexpectedAnswerError,
+    UnsupportedDigestError,
     UploadBrokenError,
     UploadNotFoundError,
     VerificationError,
@@ -54,9 +57,9 @@ from asyncpush.registries.distribution.strategies import (
     part_size_of,
     strategy_of_host,
 )
+from asyncpush.registries.proxies import Proxies
 
 _STORED = Mounting(referenced=False)
-_HEADS_AT_ONCE = 8
 T = TypeVar("T")
 
 AskTags = Callable[[str, Sequence[str]], Awaitable[dict[str, Digest]]]
@@ -87,6 +90,7 @@ class DistributionTransport:
     """
 
     part_memory = 2 * PIECE
+    streams = True
 
     def __init__(
         self,
@@ -95,12 +99,20 @@ class DistributionTransport:
         logins: Logins,
         mounting: Mounting,
         actions: Actions = "pull,push",
+        *,
+        at_once: int,
     ) -> None:
+        self._at_once = at_once
         self.mounting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, logins, actions)
-        self._asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
+        self._proxies = Proxies()
+        self._authorizer = Authorizer(
+            session, endpoint.host, endpoint.url, logins, self._proxies, actions
+        )
+        self._asker = Asker(
+            session, endpoint, self._authorizer, self._proxies, source=actions == "pull"
+        )
         self._ask, self._url = self._asker.ask, self._asker.url
         self._where, self._location = self._asker.where, self._asker.location
         self.reading = Reading(self._asker)
@@ -122,8 +134,9 @@ class DistributionTransport:
         """
         where = {"registry": self._endpoint.host}
         try:
+            url = self._endpoint.url / "v2" / ""
             async with self._session.get(
-                self._endpoint.url / "v2" / "", allow_redirects=False
+                url, allow_redirects=False, **self._proxies.of(url)
             ) as answer:
                 if answer.status == 401:
                     self._authorizer.challenged(None, answer.headers.getall("WWW-Authenticate", []))
@@ -143,12 +156,16 @@ class DistributionTransport:
         async def ask(digest: Digest) -> None:
             url = self._url(repository, "blobs", digest)
             async with self._ask("HEAD", url, "HEAD blob", repository) as answer:
-                if answer.status == 200:
-                    found[digest] = answer.content_length
-                elif answer.status != 404:
+                told = answer.headers.get("Docker-Content-Digest", digest)
+                size = answer.content_length
+                # Something that answers 200 to everything names neither.
+                named = size is not None or "Docker-Content-Digest" in answer.headers
+                if answer.status == 200 and told == digest and named:
+                    found[digest] = size
+                elif answer.status not in (200, 404):
                     raise await error_of(answer, "HEAD blob", **self._where(repository))
 
-        await _each(wanted, ask)
+        await _each(wanted, ask, self._at_once)
         return found
 
     async def start_upload(self, repository: str) -> UploadSession:
@@ -285,12 +302,27 @@ class DistributionTransport:
             )
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        existed = await self._has(repository, tag or digest, digest)
+        existed = not absent and await self._has(repository, tag or digest, digest)
         manifest = TaggedManifest(digest, media_type, raw)
-        processed = None if existed else await self.store_manifest(repository, manifest, tag)
+        processed = None
+        if not existed:
+            try:
+                processed = await self.store_manifest(repository, manifest, tag)
+            except TagConflictError:
+                # An immutable tag that has come to point to this since it was asked about.
+                if not absent or not await self._has(repository, tag or digest, digest):
+                    raise
+                existed = True
         subject = subject_of(raw, media_type)
         if subject is not None:
             await self._referrers.ensure(repository, subject, manifest, processed=processed)
@@ -316,12 +348,15 @@ class DistributionTransport:
         async with self._ask(
             "PUT", url, "PUT manifest", repository, headers, lambda: manifest.raw
         ) as answer:
-            if answer.status not in (200, 201, 202):
-                raise await error_of(answer, "PUT manifest", **where)
             told = answer.headers.get("Docker-Content-Digest")
+            # The specification's success is 201; others count if they name what was stored.
+            if answer.status != 201 and not (answer.status in (200, 202) and told):
+                raise await error_of(answer, "PUT manifest", **where)
             processed = "OCI-Subject" in answer.headers
         if told is not None and told != manifest.digest:
-            raise RegistryError(f"the registry stored the manifest as {told}", **where)
+            raise UnexpectedAnswerError(
+                f"the registry says that it stored the manifest as {told[:80]}", **where
+            )
         return processed
 
     async def lists_referrers(self, repository: str, subject: Digest) -> bool | None:
@@ -362,7 +397,7 @@ class DistributionTransport:
             if digest is not None:
                 found[tag] = digest
 
-        await _each(tags, ask)
+        await _each(tags, ask, self._at_once)
         return found
 
     async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
@@ -413,7 +448,8 @@ class DistributionTransport:
                 raise await error_of(answer, "HEAD manifest", **self._where(repository))
             told = answer.headers.get("Docker-Content-Digest")
         if told is not None:
-            return Digest(told)
+            with contextlib.suppress(UnsupportedDigestError):
+                return digests.parse_digest(told)
         return (await self.get_manifest(repository, reference)).digest
 
     def _opened(self, answer: aiohttp.ClientResponse) -> UploadSession:
@@ -463,19 +499,18 @@ async def open_transport(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
         headers={"User-Agent": user_agent},
         auto_decompress=False,
-        trust_env=True,
     ) as session:
         # aiohttp would send a PUT again by itself when its connection breaks, and what the first
         # one has done would be lost: one layer retries, and it is ours (decision 4).
         session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
         yield DistributionTransport(
-            session, endpoint, logins or DockerLogins(host), mounting, actions
+            session, endpoint, logins or DockerLogins(host), mounting, actions, at_once=connections
         )
 
 
-async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None:
-    """Ask about each item, a few at once.
+async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Ask about each item, as many at once as there may be connections.
 
     :raises AsyncpushError: the first failure, behind which no further item is asked about.
     """
@@ -492,7 +527,7 @@ async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None
                 failures.append(exc)
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(min(_HEADS_AT_ONCE, len(items))):
+        for _ in range(min(at_once, len(items))):
             tasks.start_soon(worker)
     if failures:
         raise failures[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -12,7 +11,7 @@ import anyio
 from asyncpush.oci.archive import OciArchive
 from asyncpush.oci.dockerarchive import DockerArchive
 from asyncpush.oci.scratch import Scratch
-from asyncpush.plan.s3 import S3Source, is_s3, parse_s3
+from asyncpush.plan.s3 import S3Source
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import (
     client_config,
@@ -28,13 +27,10 @@ __all__ = [
     "Bucket",
     "S3Archive",
     "S3Layout",
-    "S3Source",
-    "is_s3",
     "open_s3_archive",
     "open_s3_client",
     "open_s3_layout",
     "open_s3_source",
-    "parse_s3",
 ]
 
 
@@ -65,38 +61,26 @@ async def open_s3_client(
 
 
 async def open_s3_source(
-    text: str,
-    aws: AwsOptions,
-    stack: AsyncExitStack,
+    source: S3Source,
+    client: Any,
     scratch: Scratch | None = None,
     *,
-    client: Any = None,
     spooling: anyio.CapacityLimiter | None = None,
-    connections: int = 64,
-    user_agent: str = "",
     compress_layers: bool = False,
 ) -> S3Layout | S3Archive | OciArchive | DockerArchive:
     """Open what a source in S3 names, from the event loop.
 
-    What is chosen of it is for the caller: ``parse_s3(text).selector``.
+    What is chosen of it (``source.selector``) is for the caller.
 
-    :param text: ``s3://BUCKET/PREFIX`` or ``oci-archive:s3://BUCKET/KEY``, with a selector or none.
-    :param aws: whose credentials read it.
-    :param stack: closes the client; what was opened reads no more after that.
+    :param client: what :func:`open_s3_client` gave; when it is closed, what was opened reads no
+        more.
     :param scratch: takes archives that cannot be read in place. The caller does not use it until
         this returns.
-    :param client: what :func:`open_s3_client` gave, to read several sources through one.
     :param spooling: of one token, where several sources that share the scratch file are opened at
         once.
-    :raises UsageError: the text is no such source.
     :raises ContentError: there is no layout or archive, or it is damaged.
     :raises RegistryError: S3 does not give it.
     """
-    source = parse_s3(text)
-    if client is None:
-        client = await stack.enter_async_context(
-            open_s3_client(aws, connections=connections, user_agent=user_agent)
-        )
     bucket = Bucket(client, source.bucket)
     if source.kind == "oci":
         return await open_s3_layout(bucket, source.key)

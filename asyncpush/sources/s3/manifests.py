@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from asyncpush.errors import AsyncpushError, LimitError
+from asyncpush.errors import AsyncpushError, DigestMismatchError, LimitError
 from asyncpush.oci import digest as digests
 from asyncpush.oci import mediatypes
 from asyncpush.oci.descriptor import Descriptor
@@ -106,8 +106,12 @@ class Manifests:
         raw = await self._fetch(descriptor)
         try:
             digests.verify(raw, descriptor.digest, descriptor.size)
-        except AsyncpushError as exc:
-            raise exc.at(file=self._name) from exc.__cause__
+        except DigestMismatchError as exc:
+            raise DigestMismatchError(
+                exc.message,
+                advice="the object is damaged; copy the image there again, or leave it out",
+                **{**exc.where, "file": self._name},
+            ) from exc.__cause__
         if descriptor.digest not in self._kept:
             self._kept[descriptor.digest] = raw
             self._bytes += len(raw)
