@@ -261,7 +261,7 @@ async def test_a_rerun_starts_a_blob_over_that_broke_off_where_it_cannot_be_resu
 
 async def test_one_put_of_a_large_blob_holds_no_memory(tmp_path: Path) -> None:
     writer = LayoutWriter(tmp_path / "layout")
-    writer.entry(writer.image([writer.blob(bytes(400 * MIB), mediatypes.OCI_LAYER)]), "v1")
+    writer.entry(writer.image([writer.blob(bytes(200 * MIB), mediatypes.OCI_LAYER)]), "v1")
     layout = writer.close()
     registry = OddRegistry()
     async with registry.run() as address:
