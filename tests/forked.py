@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self
 
+_STARTING = threading.Lock()
+
 
 class Forked:
     """A command as a process: what ``subprocess.Popen`` offers, as far as tests need it."""
@@ -116,9 +118,14 @@ class Forked:
         self.wait()
 
 
-@functools.cache
 def server() -> Path:
     """The socket of the server, which ends when this process does."""
+    with _STARTING:  # Threads may ask at the same time.
+        return _start()
+
+
+@functools.cache
+def _start() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="asyncpush-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / "forks"
