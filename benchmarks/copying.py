@@ -4,9 +4,9 @@
 
 Two cases go from one of Debian's docker-registry to another, on loopback and over a link with a
 round trip and a rate for each connection (link.py), on both sides: one repository of 15 tags and
-51 MiB in all, and 40 repositories that share layers. Each program copies into an empty registry,
-and then again, when there is nothing to do. The programs take turns; those that are not on PATH are
-left out.
+51 MiB in all, and 40 repositories that share layers. A third, of 640 MiB, is for CPU alone. Each
+program copies into an empty registry, and then again, when there is nothing to do. The programs
+take turns; those that are not on PATH are left out.
 
 Seconds are those of the whole process, start-up included, and so is CPU, per GB (10^9 bytes) of
 distinct layers. Requests are counted on the link. Beside the program's CPU seconds are those of the
@@ -45,7 +45,7 @@ LINK = Path(__file__).with_name("link.py")
 # The list of tags (which many repositories with named tags do not need); the tag's manifest; the
 # request for the layer, beside which the upload is opened; the answer to the last of its bytes; the
 # manifest's answer.
-ROUND_TRIPS = {"one": 5, "many": 4}
+ROUND_TRIPS = {"one": 5, "many": 4, "large": 5}
 CLIENTS = ("asyncpush", "crane", "crane -j 16", "regsync", "skopeo sync")
 PROGRAMS = {"crane": "crane", "crane -j 16": "crane", "regsync": "regsync", "skopeo sync": "skopeo"}
 
@@ -122,15 +122,29 @@ def make_many(root: Path, quick: bool) -> Case:
     return Case("many", repositories, 8 * unit + count * unit // 2, 4 * unit)
 
 
+def make_large(root: Path, quick: bool) -> Case:
+    """One tag of 32 layers of 20 MiB, whose bytes outweigh what starting a process costs."""
+    from asyncpush.oci import mediatypes
+    from asyncpush.oci.writer import LayoutWriter
+
+    count, size = (4 if quick else 32), 20 * MIB
+    writer = LayoutWriter(root)
+    layers = [writer.blob(os.urandom(size), mediatypes.OCI_LAYER_GZIP) for _ in range(count)]
+    writer.entry(writer.image(layers), "v1")
+    writer.close()
+    return Case("large", {"bench/large": ["v1"]}, count * size, size)
+
+
 def _for_platform(image: dict[str, Any]) -> dict[str, Any]:
     return {**image, "platform": {"os": "linux", "architecture": "amd64"}}
 
 
 def commands(client: str, case: Case, source: str, target: str, folder: Path) -> list[list[str]]:
     """What a user runs; one after the other, where a program copies one repository at a time."""
+    alone = len(case.repositories) == 1
     if client == "asyncpush":
         base = [sys.executable, "-m", "asyncpush"]
-        if case.name == "one":
+        if alone:
             (name,) = case.repositories
             return [[*base, "copy", "-q", f"docker://{source}/{name}", f"docker://{target}/{name}"]]
         job = folder / "job.yaml"
@@ -147,7 +161,7 @@ def commands(client: str, case: Case, source: str, target: str, folder: Path) ->
         return [[*base, "run", "-q", str(job)]]
     if client.startswith("crane"):
         jobs = ["-j", "16"] if client == "crane -j 16" else []
-        if case.name == "one":
+        if alone:
             (name,) = case.repositories
             return [
                 ["crane", "copy", "--insecure", "-a", *jobs, f"{source}/{name}", f"{target}/{name}"]
@@ -166,7 +180,7 @@ def commands(client: str, case: Case, source: str, target: str, folder: Path) ->
         ]
     if client == "regsync":
         config = folder / "regsync.yaml"
-        whole = case.name == "one"
+        whole = alone
         sync = [
             {
                 "source": f"{source}/{name}" if whole else f"{source}/{name}:{tags[0]}",
@@ -180,7 +194,7 @@ def commands(client: str, case: Case, source: str, target: str, folder: Path) ->
         return [["regsync", "once", "-c", str(config), "-v", "error"]]
     base = ["skopeo", "sync", "--insecure-policy", "--all", "--preserve-digests"]
     base += ["--src-tls-verify=false", "--dest-tls-verify=false", "--dest", "docker"]
-    if case.name == "one":
+    if alone:
         (name,) = case.repositories
         return [[*base, "--src", "docker", f"{source}/{name}", f"{target}/bench"]]
     config = folder / "skopeo.yaml"
@@ -374,7 +388,7 @@ def main() -> None:
     parser.add_argument("--round-trip-ms", type=float, default=50)
     parser.add_argument("--mb-per-second", type=float, default=4, help="of each connection")
     parser.add_argument("--clients", default=",".join(CLIENTS), help="left out: all")
-    parser.add_argument("--cases", default="one,many")
+    parser.add_argument("--cases", default="one,many,large")
     parser.add_argument("--places", default="loopback,link")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all figures")
     args = parser.parse_args()
@@ -392,7 +406,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in results["machine"].items()), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for make, key in ((make_one, "one"), (make_many, "many")):
+        for make, key in ((make_one, "one"), (make_many, "many"), (make_large, "large")):
             if key not in args.cases.split(","):
                 continue
             case = make(folder / f"layout-{key}", args.quick)
@@ -401,6 +415,8 @@ def main() -> None:
             with docker_registry(store) as source:
                 fill(case, folder / f"layout-{key}", source)
                 for place in args.places.split(","):
+                    if (key, place) == ("large", "link"):
+                        continue  # It is for CPU alone.
                     slow = (round_trip, rate) if place == "link" else None
                     rows = compare(case, clients, source, slow, runs, folder)
                     results["cases"].append(show(case, place, rows, round_trip, rate))
@@ -411,7 +427,7 @@ def main() -> None:
 def fill(case: Case, layout: Path, source: str) -> None:
     """Push a case into the source, which nothing measures."""
     for name, tags in case.repositories.items():
-        what = [str(layout)] if case.name == "one" else [f"{layout}:{tag}" for tag in tags]
+        what = [str(layout)] if len(case.repositories) == 1 else [f"{layout}:{tag}" for tag in tags]
         command = [sys.executable, "-m", "asyncpush", "push", "-q", "--no-journal"]
         subprocess.run([*command, *what, f"docker://{source}/{name}"], check=True)
 

@@ -85,6 +85,7 @@ class SimulatedRegistry:
     there: set[Digest] = field(default_factory=set)
     fault: Callable[[str, str, int], AsyncpushError | None] = lambda call, repository, tried: None
     part_memory: int = 1
+    writes_referrers: bool = False
     streams: bool = False
     mounting: Mounting | None = None
     promoting: Mounting | None = None

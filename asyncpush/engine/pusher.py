@@ -75,8 +75,8 @@ class Pusher:
         # Whether calls count for the report, or for that of the push that is planned.
         self._reporting = self._planned = False
         self._ahead = PushReport()
-        # Of the plan that is made: tags that do not point to what is to be pushed.
-        self._asked: dict[Repository, dict[str, Digest | None]] = {}
+        # What tags of targets pointed to when they were asked about for a plan.
+        self._pointing: dict[Repository, dict[str, Digest | None]] = {}
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -180,8 +180,8 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
-            elsewhere = self._take_elsewhere(plan)
-            repositories = Repositories(plan, self._connections, journal or NoJournal(), elsewhere)
+            pointing, self._pointing = self._pointing, {}
+            repositories = Repositories(plan, self._connections, journal or NoJournal(), pointing)
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -301,21 +301,9 @@ class Pusher:
         except AsyncpushError:
             return {}  # Whoever is pushed there will tell.
         found = await where_tags_point(context, repository, tags)
-        self._asked.setdefault(repository, {}).update(found)
+        # A push that follows need not ask again.
+        self._pointing.setdefault(repository, {}).update(found)
         return {tag: digest for tag, digest in found.items() if digest is not None}
-
-    def _take_elsewhere(self, plan: Plan) -> dict[Repository, dict[str, Digest | None]]:
-        """The tags that were found to point elsewhere, or to nothing, when this was planned."""
-        asked, self._asked = self._asked, {}
-        return {
-            repository: {
-                tag: digest
-                for tag, digest in found.items()
-                if digest != plan.repositories[repository].tags.get(tag)
-            }
-            for repository, found in asked.items()
-            if repository in plan.repositories
-        }
 
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage

@@ -26,7 +26,7 @@ class Repositories:
     """The repositories of one push.
 
     :param journal: what an earlier run of the job has left.
-    :param elsewhere: tags that were found to point elsewhere when the push was planned.
+    :param pointing: what tags were found to point to when the push was planned.
     :param create: whether one that is missing may be created, where that is asked for.
     """
 
@@ -35,11 +35,11 @@ class Repositories:
         plan: Plan,
         connections: Connections,
         journal: NoJournal,
-        elsewhere: Mapping[Repository, Mapping[str, Digest | None]] = {},
+        pointing: Mapping[Repository, Mapping[str, Digest | None]] = {},
         *,
         create: bool = True,
     ) -> None:
-        self._elsewhere = elsewhere
+        self._pointing = pointing
         self._create = create
         self._plan = plan
         self._connections = connections
@@ -169,7 +169,7 @@ class Repositories:
                 graph,
                 context,
                 self._journal,
-                self._elsewhere.get(repository, {}),
+                self._pointing.get(repository, {}),
                 create=self._create,
             )
             self._opened[repository] = push

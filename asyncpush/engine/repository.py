@@ -38,7 +38,7 @@ def _never() -> bool:
 class RepositoryPush:
     """The push into one repository, shared by all images that go there.
 
-    :param elsewhere: tags that were found to point elsewhere when the push was planned.
+    :param pointing: what tags were found to point to when the push was planned, None for nothing.
     :param create: whether it may be created if it is missing, where the options ask for that; if it
         may not, it is looked at as if it had been.
     """
@@ -48,7 +48,7 @@ class RepositoryPush:
         plan: RepositoryPlan,
         context: Context,
         journal: NoJournal,
-        elsewhere: Mapping[str, Digest | None] = {},
+        pointing: Mapping[str, Digest | None] = {},
         *,
         create: bool = True,
     ) -> None:
@@ -65,6 +65,12 @@ class RepositoryPush:
         self._created: Once[str, None] = Once()
         # Commits that have acted in this run, or may have: the answer was lost.
         self._acted: set[tuple[Digest, str | None]] = set()
+        # Those that point to their images already are asked about again: others may move them.
+        elsewhere = {
+            tag: pointing[tag]
+            for tag, root in plan.tags.items()
+            if tag in pointing and pointing[tag] != root
+        }
         self._tags = RepositoryTags(
             self._repository, plan.tags, context, journal, self._call, elsewhere
         )
@@ -156,7 +162,8 @@ class RepositoryPush:
         list of what refers to a subject.
         """
         foreign = self._context.options.include_foreign
-        tally.askable = bool(image.tags) and not foreign and not self._has_subject(image.manifests)
+        proves = not foreign and not self._may_lack_a_list(image.manifests)
+        tally.askable = bool(image.tags) and proves
         if foreign or not await self.is_unchanged(image):
             return False
         await self.blobs.note_existing(self._plan.blobs_of(image), tally)
@@ -169,12 +176,14 @@ class RepositoryPush:
 
     async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
         """Whether tags point to the last of some manifests, and that says enough of all."""
-        if self._has_subject(manifests):
+        if self._may_lack_a_list(manifests):
             return False
         return await self._tags.all_point_to(tags, manifests[-1])
 
-    def _has_subject(self, manifests: Sequence[Digest]) -> bool:
-        return any(self._plan.manifests[digest].subject for digest in manifests)
+    def _may_lack_a_list(self, manifests: Sequence[Digest]) -> bool:
+        """Whether the list of a subject's referrers, which is ours to write, may be unwritten."""
+        subjects = (self._plan.manifests[digest].subject for digest in manifests)
+        return self._transport.writes_referrers and any(subjects)
 
     async def _commit_untagged(self, image: PlannedImage, digest: Digest, tally: Tally) -> None:
         """Commit one of an image's manifests by digest, unless an earlier run of the job has.

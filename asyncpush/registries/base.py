@@ -117,6 +117,12 @@ class Transport(Protocol):
         ...
 
     @property
+    def writes_referrers(self) -> bool:
+        """Whether a manifest with a subject may need more than itself: the list of the subject's
+        referrers, where the registry does not keep it."""
+        ...
+
+    @property
     def mounting(self) -> Mounting | None:
         """What :meth:`mount` may be asked for; None if this API mounts nothing."""
         ...

@@ -90,6 +90,7 @@ class DistributionTransport:
     """
 
     part_memory = 2 * PIECE
+    writes_referrers = True
     streams = True
 
     def __init__(

@@ -78,6 +78,7 @@ class EcrTransport:
 
     part_memory = PART_MEMORY
     streams = False
+    writes_referrers = False
     mounting: Mounting | None = None
     promoting: Mounting | None = None
 
