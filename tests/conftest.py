@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import awsmodels
 import pytest
 
+awsmodels.read_once()
 pytest_plugins = ["pytester"]
 
 

@@ -85,7 +85,10 @@ class SimulatedRegistry:
     there: set[Digest] = field(default_factory=set)
     fault: Callable[[str, str, int], AsyncpushError | None] = lambda call, repository, tried: None
     part_memory: int = 1
+    writes_referrers: bool = False
+    streams: bool = False
     mounting: Mounting | None = None
+    promoting: Mounting | None = None
     _active: int = 0
     _rng: random.Random = field(default_factory=lambda: random.Random(5))
     _full: dict[str, float] = field(default_factory=dict)
@@ -133,7 +136,14 @@ class SimulatedRegistry:
         await self._answer("CompleteLayerUpload", repository)
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         await self._answer("PutImage", repository)
         if digest in self.there:

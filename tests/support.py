@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from forked import Forked, run_forked
 
 from asyncpush.cli.logs import HANDLER
 from asyncpush.cli.main import main
@@ -115,7 +116,7 @@ class Served:
     """A local registry in a process of its own."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: Forked
     log: Path
 
     def client(self, key_id: str = KEY_ID, secret: str = SECRET) -> Any:
@@ -157,14 +158,16 @@ def serve(folder: Path, keys: Sequence[dict[str, Any]] = (), *extra: str) -> Ite
     everything = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "account": ACCOUNT}
     (folder / "keys.json").write_text(json.dumps({"keys": [everything, *keys]}))
     log = folder / "calls.jsonl"
-    command = [sys.executable, "-m", "asyncpush", "serve", "--port", "0", *extra]
-    command += ["--root", str(folder / "store"), "--keys", str(folder / "keys.json")]
-    command += ["--log", str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = ["serve", "--port", "0", "--root", folder / "store", "--log", log, *extra]
+    command += ["--keys", folder / "keys.json"]
+    with (
+        (folder / "errors").open("w") as errors,
+        Forked(*command, env=os.environ, stderr=errors.fileno()) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert "listens on" in line, line
+            assert "listens on" in line, line + (folder / "errors").read_text()
             yield Served(line.split()[-1], process, log)
         finally:
             process.terminate()
@@ -190,15 +193,8 @@ def environment(url: str | None, key_id: str = KEY_ID, secret: str = SECRET) -> 
 def asyncpush(
     *arguments: str | Path, env: dict[str, str], timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    return subprocess.run(
-        [sys.executable, "-m", "asyncpush", *map(str, arguments)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """Run the command line in a process of its own."""
+    return run_forked(*arguments, env=env, timeout=timeout)
 
 
 def asyncpush_here(

@@ -42,6 +42,18 @@ def print_error(error: AsyncpushError | str, *, name: str = "", reference: str =
     logging.getLogger("asyncpush.cli").error("%s", text, extra=extra)
 
 
+def print_avoidable(puts: int) -> None:
+    """Say what ecr:BatchGetImage would save, where it is not granted.
+
+    :param puts: PutImage calls that found everything there.
+    """
+    if puts:
+        click.echo(
+            f"{plural(puts, 'PutImage call')} could be saved by granting ecr:BatchGetImage"
+            " (asyncpush iam policy --with unchanged)"
+        )
+
+
 def print_summary(report: PushReport, *, atomic: bool = False) -> None:
     """Write a finished (or interrupted) push's outcome to standard output, and what to do next.
 
@@ -70,6 +82,7 @@ def print_summary(report: PushReport, *, atomic: bool = False) -> None:
     click.echo(line)
     if report.nothing_to_do:
         click.echo("nothing to do: everything was there already, no layer was uploaded")
+    print_avoidable(report.avoidable_puts)
     for registry, calls in report.calls.items():
         for call, figures in calls.items():
             if figures["throttled"]:

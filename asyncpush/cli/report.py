@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from asyncpush.cli.output import print_avoidable
 from asyncpush.errors import UsageError, printable
 from asyncpush.registries.distribution.ratelimit import RateLimit
 from asyncpush.report.document import Image, Report, Totals
@@ -75,6 +76,7 @@ def _print_sums(document: Report) -> None:
         f" {plural(totals['calls'], 'call')}, {totals['retries']} retried,"
         f" {totals['throttles']} throttled"
     )
+    print_avoidable(totals.get("avoidable_puts", 0))
     for host, sums in document["registries"].items():
         states = ", ".join(f"{count} {state}" for state, count in sums["images"].items() if count)
         click.echo(

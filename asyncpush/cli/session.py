@@ -20,7 +20,6 @@ from asyncpush.cli.output import (
     print_summary,
     print_verdicts,
 )
-from asyncpush.cli.replication_text import print_replication
 from asyncpush.cli.run import run
 from asyncpush.cli.watch import Watch
 from asyncpush.engine.events import Warned
@@ -152,6 +151,8 @@ def _print(
     if output.verify and report.ok:
         print_verdicts(verified, quiet=output.quiet)
     if output.wait_for_replication and report.complete and not output.quiet:
+        from asyncpush.cli.replication_text import print_replication  # noqa: PLC0415 - few ask
+
         print_replication(replicated)
 
 

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from asyncpush.cli.heartbeat import beat
-from asyncpush.cli.live import LiveView, wants_live_view
 from asyncpush.cli.logs import HANDLER, configure_logging
 from asyncpush.cli.options import Output
 from asyncpush.engine.events import Event, EventSink
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import PushReport
 from asyncpush.replication.results import ReplicationReport
-from asyncpush.telemetry.exporter import MetricsFile, parse_listen, serve_metrics
-from asyncpush.telemetry.metrics import Metrics
 from asyncpush.telemetry.tracker import Tracker
 
 if TYPE_CHECKING:
+    from asyncpush.cli.live import LiveView
     from asyncpush.report.recorder import Recorder
+    from asyncpush.telemetry.exporter import MetricsFile
 
 _LOGGER = logging.getLogger("asyncpush.cli")
 
@@ -42,22 +40,31 @@ class Watch:
         self._tracker = Tracker()
         self._sinks: list[EventSink] = [self._tracker.take]
         self._view: LiveView | None = None
-        if not quiet and not HANDLER.as_json and wants_live_view(HANDLER.console):
-            self._view = LiveView(HANDLER.console, self._tracker, verbose=output.verbose)
+        if not quiet and not HANDLER.as_json:
+            self._view = _view(self._tracker, verbose=output.verbose)
         self._recorder = None if output.report is None else _recorder(output.report)
         if self._recorder is not None:
             self._sinks.append(self._recorder.take)
-        self._metrics = Metrics()
-        self._listen = (
-            None if output.metrics_listen is None else parse_listen(output.metrics_listen)
-        )
-        self._file = None if output.metrics is None else MetricsFile(output.metrics, self._metrics)
-        if self._file or self._listen:
-            self._sinks.append(self._metrics.take)
+        self._listen: tuple[str, int] | None = None
+        self._file: MetricsFile | None = None
+        if output.metrics is not None or output.metrics_listen is not None:
+            self._measure(output)
         if output.otel:
             from asyncpush.cli.otel import spans  # noqa: PLC0415 - an extra, not always there
 
             self._sinks.append(spans().take)
+
+    def _measure(self, output: Output) -> None:
+        """Keep the metrics that are asked for."""
+        from asyncpush.telemetry.exporter import MetricsFile, parse_listen  # noqa: PLC0415 - as below
+        from asyncpush.telemetry.metrics import Metrics  # noqa: PLC0415
+
+        self._metrics = Metrics()
+        if output.metrics_listen is not None:
+            self._listen = parse_listen(output.metrics_listen)
+        if output.metrics is not None:
+            self._file = MetricsFile(output.metrics, self._metrics)
+        self._sinks.append(self._metrics.take)
 
     def take(self, event: Event) -> None:
         """Take one event."""
@@ -110,6 +117,8 @@ class Watch:
         """
         async with AsyncExitStack() as stack:
             if self._listen:
+                from asyncpush.telemetry.exporter import serve_metrics  # noqa: PLC0415
+
                 serving = serve_metrics(self._metrics, *self._listen)
                 url = await stack.enter_async_context(serving)
                 extra = {"event": "metrics_served", "fields": {"url": url}}
@@ -118,11 +127,22 @@ class Watch:
             if self._view is not None:
                 tasks.start_soon(self._view.run)
             elif self._output.heartbeat:
+                from asyncpush.cli.heartbeat import beat  # noqa: PLC0415
+
                 tasks.start_soon(beat, self._tracker, self._output.heartbeat)
             if self._file is not None:
                 tasks.start_soon(self._file.keep_up)
             yield
             tasks.cancel_scope.cancel()
+
+
+def _view(tracker: Tracker, *, verbose: bool) -> LiveView | None:
+    """The view of a terminal, whose modules take as long to import as a short push takes."""
+    from asyncpush.cli.live import LiveView, wants_live_view  # noqa: PLC0415
+
+    if not wants_live_view(HANDLER.console):
+        return None
+    return LiveView(HANDLER.console, tracker, verbose=verbose)
 
 
 def _recorder(path: Path) -> Recorder:

@@ -11,7 +11,9 @@ from asyncpush.engine.availability import Availability
 from asyncpush.engine.context import Context
 from asyncpush.engine.events import BlobExists, LayerComplete, LayerFailed, Warned
 from asyncpush.engine.journal import NoJournal
-from asyncpush.engine.mounting import NOT_MOUNTED, Mounts
+from asyncpush.engine.mountcalls import NOT_MOUNTED
+from asyncpush.engine.mounting import Mounts
+from asyncpush.engine.promotion import Promotion
 from asyncpush.engine.tally import Tally
 from asyncpush.engine.upload import BlobUpload
 from asyncpush.engine.work import Once, for_each
@@ -19,7 +21,7 @@ from asyncpush.errors import AsyncpushError, ContentError, DigestMismatchError
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.remote import RemoteBlob
 from asyncpush.plan.graph import PlannedBlob, RepositoryPlan
-from asyncpush.registries.base import UploadSession
+from asyncpush.registries.base import MountAnswer, UploadSession
 
 
 class _Way(Enum):
@@ -51,6 +53,7 @@ class RepositoryBlobs:
         self._availability = Availability(ask)
         self._done: Once[Digest, _Way] = Once()
         self._lost: set[Digest] = set()
+        self._promotion = Promotion(plan.repository, context)
         self.mounts: Mounts | None = None
         """Where blobs can be mounted from; None where nothing is shared."""
 
@@ -61,6 +64,10 @@ class RepositoryBlobs:
     def known(self) -> set[Digest]:
         """The blobs that the repository is known to have."""
         return self._availability.known()
+
+    def brought(self, digest: Digest) -> bool:
+        """Whether the repository lacked a blob, and has it from this push."""
+        return self._done.result(digest) in (_Way.SENT, _Way.MOUNTED)
 
     def lacking(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Those of these blobs that the repository is known to lack, with their bytes."""
@@ -81,6 +88,8 @@ class RepositoryBlobs:
 
         :raises AsyncpushError: the first failure.
         """
+        # Largest first, so that none of the largest begins when all others have ended.
+        digests = sorted(digests, key=lambda digest: -self._blobs[digest].size)
         there = await self.there(digests)
         self._context.reads.alive(self._repository.registry.host)
         own: list[Digest] = []
@@ -88,7 +97,7 @@ class RepositoryBlobs:
         for digest in digests:
             if there[digest]:
                 await self._note_existing(digest, tally)
-            elif self.mounts is not None and self.mounts.follows(self._repository, digest):
+            elif self._follows(self._blobs[digest]):
                 following.append(digest)
             else:
                 own.append(digest)
@@ -125,10 +134,7 @@ class RepositoryBlobs:
 
     async def _bring(self, blob: PlannedBlob, together: Collection[Digest], tally: Tally) -> _Way:
         """Mount a blob or upload it."""
-        answer = NOT_MOUNTED
-        # A mount that left nothing behind is not worth another one.
-        if self.mounts is not None and blob.digest not in self._lost:
-            answer = await self.mounts.get(self._repository, blob.digest, together)
+        answer = await self._mount(blob, together)
         if answer.mounted:
             await self._journal.end_upload(self._repository, blob.digest)
         else:
@@ -136,6 +142,25 @@ class RepositoryBlobs:
         self._availability.learn(blob.digest)
         self._has(blob)
         return _Way.MOUNTED if answer.mounted else _Way.SENT
+
+    async def _mount(self, blob: PlannedBlob, together: Collection[Digest]) -> MountAnswer:
+        # A mount that left nothing behind is not worth another one.
+        if blob.digest in self._lost:
+            return NOT_MOUNTED
+        answer = await self._promotion.get(blob)
+        if self.mounts is None:
+            return answer or NOT_MOUNTED
+        if answer is None:
+            return await self.mounts.get(self._repository, blob.digest, together)
+        if not answer.mounted:
+            self.mounts.uploads(self._repository, blob.digest)
+        return answer
+
+    def _follows(self, blob: PlannedBlob) -> bool:
+        """Whether a blob is to come from a repository that gets it before."""
+        if self.mounts is None or self._promotion.source(blob) is not None:
+            return False
+        return self.mounts.follows(self._repository, blob.digest)
 
     def _has(self, blob: PlannedBlob) -> None:
         self._forgo(blob)

@@ -6,11 +6,11 @@ import contextlib
 import os
 from collections.abc import Mapping
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import anyio
 
+from asyncpush.about import user_agent
 from asyncpush.engine.context import Context, Health, Limits
 from asyncpush.engine.events import EventSink, Warned
 from asyncpush.engine.options import PushOptions, RegistrySettings
@@ -47,7 +47,7 @@ class Connections:
         self.reads = Reads(calls, options.memory // 2, self._hashing)
         self._contexts: Once[AnyRegistry, Context] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
-        self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
+        self._user_agent = user_agent()
         self._sharing: Mapping[AnyRegistry, int] = {}
 
     async def aclose(self) -> None:

@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 import anyio
 
 from asyncpush.engine.context import Context
-from asyncpush.engine.events import BlobMounted, Warned
-from asyncpush.engine.retry import NotNeededError
-from asyncpush.errors import AsyncpushError, TransientError
+from asyncpush.engine.mountcalls import NOT_MOUNTED, MountCalls
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage
-from asyncpush.plan.reference import AnyRegistry, Repository
+from asyncpush.plan.reference import Repository
 from asyncpush.plan.sharing import ASSUMED_RATE, Sharing, Speed
 from asyncpush.registries.base import MountAnswer, Mounting
-
-NOT_MOUNTED = MountAnswer(mounted=False)
 
 
 @dataclass(slots=True)
@@ -59,7 +55,8 @@ class Mounts:
             digest: _Supply(coming={blob.leader: None}) for digest, blob in sharing.blobs.items()
         }
         self._awaited: dict[int, anyio.Event] = {}
-        self._trials: dict[Repository | AnyRegistry, anyio.Event] = {}
+        self._calls = MountCalls(mounting, context)
+        self._refusals.when_off = self._wake_all
 
     def follows(self, repository: Repository, digest: Digest) -> bool:
         """Whether a repository is to get a blob from one that goes before it."""
@@ -95,10 +92,16 @@ class Mounts:
             if source is None:
                 answer = NOT_MOUNTED
             else:
-                answer = await self._try(repository, digest, source)
+                size = self._sharing.blobs[digest].size
+                answer = await self._calls.mount(repository, digest, size, source)
         if not answer.mounted:
-            self._supplies[digest].coming[repository] = None
+            self.uploads(repository, digest)
         return answer
+
+    def uploads(self, repository: Repository, digest: Digest) -> None:
+        """A repository is about to upload a blob, so that others may wait for it."""
+        if digest in self._supplies:
+            self._supplies[digest].coming[repository] = None
 
     async def _source(
         self, repository: Repository, digest: Digest, together: Collection[Digest]
@@ -135,71 +138,8 @@ class Mounts:
         )
         return self._sharing.is_worth_waiting(image, wanted, self._left(image), speed)
 
-    async def _try(
-        self, repository: Repository, digest: Digest, source: Repository
-    ) -> MountAnswer | None:
-        """Ask for a mount; None if it was refused, or what was learnt meanwhile speaks against it.
-
-        Until a repository has mounted something, its mounts are asked for one at a time, and until
-        some repository has, those of all: so a refusal that holds for all of them costs a few
-        calls, however many wait.
-        """
-        while (trial := self._trial(repository)) is not None and trial in self._trials:
-            await self._trials[trial].wait()
-        if not self._refusals.allows(source, repository):
-            return None
-        if trial is None:
-            return await self._ask(repository, digest, source)
-        ended = self._trials[trial] = anyio.Event()
-        try:
-            return await self._ask(repository, digest, source)
-        finally:
-            del self._trials[trial]
-            ended.set()
-
-    def _trial(self, repository: Repository) -> Repository | AnyRegistry | None:
-        """Whose mounts are on trial if this repository mounts something."""
-        if self._refusals.is_proven(repository):
-            return None
-        return repository if self._refusals.any_proven else repository.registry
-
-    async def _ask(
-        self, repository: Repository, digest: Digest, source: Repository
-    ) -> MountAnswer | None:
-        async def mount() -> MountAnswer:
-            # It may have been settled while this call waited for its turn.
-            if not self._refusals.allows(source, repository):
-                raise NotNeededError
-            return await self._context.transport.mount(repository.name, digest, source.name)
-
-        reason = self._mounting.advice
-        try:
-            # A mount opens an upload session where it is refused, and has the same quota.
-            answer = await self._context.attempt("InitiateLayerUpload", str(repository), mount)
-        except NotNeededError:
-            return None
-        except TransientError as exc:
-            if self._refusals.troubled():
-                self._settle(repository.registry, str(exc))
-            return NOT_MOUNTED
-        except AsyncpushError as exc:
-            answer, reason = NOT_MOUNTED, str(exc)
-        if answer.mounted:
-            self._refusals.mounted(source, repository)
-            size = self._sharing.blobs[digest].size
-            self._context.emit(BlobMounted(str(repository), digest, size, str(source)))
-            return answer
-        if self._refusals.refused(source, repository):
-            self._settle(repository.registry, reason)
-        # A session that the registry opened instead must be used, so this was the only try.
-        return None if answer.session is None else answer
-
-    def _settle(self, registry: AnyRegistry, reason: str) -> None:
+    def _wake_all(self) -> None:
         """The registry mounts nothing: nobody needs to wait any longer."""
-        if reason:
-            self._context.emit(
-                Warned(f"{registry} mounts no blobs, so that all are uploaded: {reason}")
-            )
         for event in self._awaited.values():
             event.set()
         self._awaited.clear()

@@ -23,6 +23,11 @@ class OptionalCall:
         self._denied = False
         self._trial = anyio.Lock()
 
+    @property
+    def denied(self) -> bool:
+        """Whether it has turned out that nobody may make it."""
+        return self._denied
+
     async def make(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """Make the call, unless it is known to be denied.
 

@@ -78,4 +78,10 @@ class ImagePush:
             error=self.error,
             tags=self.tags(),
             origin=self.image.origin,
+            avoidable_puts=self._avoidable_puts(),
         )
+
+    def _avoidable_puts(self) -> int:
+        """PutImage calls that would not have been made if tags could have been asked for."""
+        by_digest = self.tally.askable and self.status is ImageStatus.EXISTS
+        return self.tally.tags_put + (self.tally.manifests_put if by_digest else 0)

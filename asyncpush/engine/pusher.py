@@ -12,6 +12,7 @@ from types import TracebackType
 
 import anyio
 
+from asyncpush.engine.ahead import connecting_ahead
 from asyncpush.engine.connections import Connections
 from asyncpush.engine.events import (
     CallRetried,
@@ -74,6 +75,8 @@ class Pusher:
         # Whether calls count for the report, or for that of the push that is planned.
         self._reporting = self._planned = False
         self._ahead = PushReport()
+        # What tags of targets pointed to when they were asked about for a plan.
+        self._pointing: dict[Repository, dict[str, Digest | None]] = {}
         self._connections = Connections(self.options, self._emit)
         self._remotes = Remotes(self.options, self._emit)
 
@@ -105,8 +108,12 @@ class Pusher:
             self._connections.begin({})
             self._remotes.begin()
             self._planned = True
-        find_tags = self._find_tags if skip_unchanged else None
-        return await plan_items(items, self.options, self._remotes, find_tags, self._emit)
+        if not skip_unchanged:
+            return await plan_items(items, self.options, self._remotes, emit=self._emit)
+        async with connecting_ahead(self._connections.get) as ahead:
+            return await plan_items(
+                ahead(items), self.options, self._remotes, self._find_tags, self._emit
+            )
 
     async def push(self, items: Iterable[Item], journal: NoJournal | None = None) -> PushReport:
         """Push items; one that fails stops nothing that does not need it.
@@ -173,7 +180,8 @@ class Pusher:
             self._emit(planned(plan, len(rejected), atomic=self.options.atomic))
             for result in (*rejected, *map(_unchanged, plan.unchanged)):
                 self._finish(result)
-            repositories = Repositories(plan, self._connections, journal or NoJournal())
+            pointing, self._pointing = self._pointing, {}
+            repositories = Repositories(plan, self._connections, journal or NoJournal(), pointing)
             if self.options.atomic:
                 await self._release(plan, repositories, possible=not rejected)
             else:
@@ -218,6 +226,7 @@ class Pusher:
             # Where it cannot be reached, the images tell.
             with contextlib.suppress(AsyncpushError):
                 mounted |= await repositories.foreseen(registry)
+                mounted |= await repositories.promoted(registry)
         found = preview(plan, rejected, answers, self.options, mounted, unchanged)
         return replace(found, rate_limits=self._remotes.rate_limits())
 
@@ -291,7 +300,10 @@ class Pusher:
             context = await self._connections.get(repository.registry)
         except AsyncpushError:
             return {}  # Whoever is pushed there will tell.
-        return await where_tags_point(context, repository, tags)
+        found = await where_tags_point(context, repository, tags)
+        # A push that follows need not ask again.
+        self._pointing.setdefault(repository, {}).update(found)
+        return {tag: digest for tag, digest in found.items() if digest is not None}
 
     async def _push_image(
         self, plan: Plan, repositories: Repositories, image: PlannedImage

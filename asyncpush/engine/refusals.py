@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from asyncpush.plan.reference import Repository
+from collections.abc import Callable
+
+import anyio
+
+from asyncpush.plan.reference import AnyRegistry, Repository
 
 # A refusal may be about one pair of repositories (other encryption, no permission on the source).
 # So many without a success are about the target, or about the registry.
 _ENOUGH = 3
+
+
+def _nothing() -> None:
+    pass
 
 
 class Refusals:
@@ -19,6 +27,10 @@ class Refusals:
     def __init__(self) -> None:
         self.off = False
         """Whether this registry mounts nothing, as far as can be told."""
+        self.when_off: Callable[[], None] = _nothing
+        """Called when that is settled."""
+        self.trials: dict[Repository | AnyRegistry, anyio.Event] = {}
+        """Mounts on their way whose answers tell whether it is worth asking for others."""
         self._kin: dict[Repository, Repository] = {}
         self._refused: dict[Repository, set[Repository]] = {}
         self._in_a_row = 0
@@ -74,4 +86,5 @@ class Refusals:
         if self.off or count < _ENOUGH:
             return False
         self.off = True
+        self.when_off()
         return True

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import anyio
 
+from asyncpush.about import user_agent
 from asyncpush.engine.allowance import Pulls
 from asyncpush.engine.context import Health, make_call
 from asyncpush.engine.events import EventSink
@@ -60,7 +60,7 @@ class Remotes:
         self._s3: Once[AwsOptions, Any] = Once()
         self._paces: dict[AnyRegistry, Paces] = {}
         self._pulls: dict[_Key, Pulls] = {}
-        self._user_agent = f"asyncpush/{metadata.version('asyncpush')}"
+        self._user_agent = user_agent()
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio.to_thread
 
@@ -11,6 +11,7 @@ from asyncpush.engine.connections import Connections
 from asyncpush.engine.context import Context
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.mounting import Mounts
+from asyncpush.engine.promotion import Promotion
 from asyncpush.engine.repository import RepositoryPush
 from asyncpush.engine.work import for_each
 from asyncpush.errors import AsyncpushError
@@ -25,12 +26,20 @@ class Repositories:
     """The repositories of one push.
 
     :param journal: what an earlier run of the job has left.
+    :param pointing: what tags were found to point to when the push was planned.
     :param create: whether one that is missing may be created, where that is asked for.
     """
 
     def __init__(
-        self, plan: Plan, connections: Connections, journal: NoJournal, *, create: bool = True
+        self,
+        plan: Plan,
+        connections: Connections,
+        journal: NoJournal,
+        pointing: Mapping[Repository, Mapping[str, Digest | None]] = {},
+        *,
+        create: bool = True,
     ) -> None:
+        self._pointing = pointing
         self._create = create
         self._plan = plan
         self._connections = connections
@@ -100,6 +109,19 @@ class Repositories:
         waits = context.transport.mounting.referenced
         return foreseen(sharing, self._left, speed if waits else None)
 
+    async def promoted(self, registry: AnyRegistry) -> set[tuple[Repository, Digest]]:
+        """The blobs that a registry's repositories can mount from where images come from."""
+        context = await self._connections.get(registry)
+        found: set[tuple[Repository, Digest]] = set()
+        for graph in self._graphs(registry):
+            promotion = Promotion(graph.repository, context)
+            found.update(
+                (graph.repository, blob.digest)
+                for blob in graph.blobs.values()
+                if promotion.source(blob) is not None
+            )
+        return found
+
     async def _share(self, context: Context, registry: AnyRegistry) -> Sharing | None:
         """Ask what one registry's repositories have, and plan what they can share.
 
@@ -143,6 +165,12 @@ class Repositories:
         push = self._opened.get(repository)
         if push is None:
             graph = self._plan.repositories[repository]
-            push = RepositoryPush(graph, context, self._journal, create=self._create)
+            push = RepositoryPush(
+                graph,
+                context,
+                self._journal,
+                self._pointing.get(repository, {}),
+                create=self._create,
+            )
             self._opened[repository] = push
         return push

@@ -26,6 +26,7 @@ from asyncpush.errors import (
 )
 from asyncpush.oci.digest import Digest
 from asyncpush.plan.graph import PlannedImage, PlannedManifest, RepositoryPlan
+from asyncpush.plan.reference import Registry
 
 T = TypeVar("T")
 
@@ -37,12 +38,19 @@ def _never() -> bool:
 class RepositoryPush:
     """The push into one repository, shared by all images that go there.
 
+    :param pointing: what tags were found to point to when the push was planned, None for nothing.
     :param create: whether it may be created if it is missing, where the options ask for that; if it
         may not, it is looked at as if it had been.
     """
 
     def __init__(
-        self, plan: RepositoryPlan, context: Context, journal: NoJournal, *, create: bool = True
+        self,
+        plan: RepositoryPlan,
+        context: Context,
+        journal: NoJournal,
+        pointing: Mapping[str, Digest | None] = {},
+        *,
+        create: bool = True,
     ) -> None:
         self._may_create = create
         self._plan = plan
@@ -57,7 +65,15 @@ class RepositoryPush:
         self._created: Once[str, None] = Once()
         # Commits that have acted in this run, or may have: the answer was lost.
         self._acted: set[tuple[Digest, str | None]] = set()
-        self._tags = RepositoryTags(self._repository, plan.tags, context, journal, self._call)
+        # Those that point to their images already are asked about again: others may move them.
+        elsewhere = {
+            tag: pointing[tag]
+            for tag, root in plan.tags.items()
+            if tag in pointing and pointing[tag] != root
+        }
+        self._tags = RepositoryTags(
+            self._repository, plan.tags, context, journal, self._call, elsewhere
+        )
 
     async def push(self, image: PlannedImage, tally: Tally) -> None:
         """Push one image: its blobs, then what it needs, then itself with its tags.
@@ -145,7 +161,10 @@ class RepositoryPush:
         A registry that holds a manifest holds what it names, but for foreign layers, and maybe the
         list of what refers to a subject.
         """
-        if self._context.options.include_foreign or not await self.is_unchanged(image):
+        foreign = self._context.options.include_foreign
+        proves = not foreign and not self._may_lack_a_list(image.manifests)
+        tally.askable = bool(image.tags) and proves
+        if foreign or not await self.is_unchanged(image):
             return False
         await self.blobs.note_existing(self._plan.blobs_of(image), tally)
         for digest in image.manifests:
@@ -157,9 +176,14 @@ class RepositoryPush:
 
     async def _is_proven(self, tags: Sequence[str], manifests: Sequence[Digest]) -> bool:
         """Whether tags point to the last of some manifests, and that says enough of all."""
-        if any(self._plan.manifests[digest].subject for digest in manifests):
+        if self._may_lack_a_list(manifests):
             return False
         return await self._tags.all_point_to(tags, manifests[-1])
+
+    def _may_lack_a_list(self, manifests: Sequence[Digest]) -> bool:
+        """Whether the list of a subject's referrers, which is ours to write, may be unwritten."""
+        subjects = (self._plan.manifests[digest].subject for digest in manifests)
+        return self._transport.writes_referrers and any(subjects)
 
     async def _commit_untagged(self, image: PlannedImage, digest: Digest, tally: Tally) -> None:
         """Commit one of an image's manifests by digest, unless an earlier run of the job has.
@@ -215,10 +239,18 @@ class RepositoryPush:
         """
         if tag is None and manifest.digest in self._by_digest:
             return True
-        existed, _ = await self._manifests.do(
+        existed, here = await self._manifests.do(
             (manifest.digest, tag), partial(self._commit, manifest, tag, tally, stopped)
         )
+        if existed and here and self._cannot_ask():
+            tally.tags_put += tag is not None and manifest.subject is None
+            tally.manifests_put += tag is None
         return existed
+
+    def _cannot_ask(self) -> bool:
+        """Whether an action of ECR's is not granted by which tags could be asked about."""
+        ecr = isinstance(self._repository.registry, Registry)
+        return ecr and self._context.reading_tags.denied
 
     async def _commit(
         self,
@@ -273,6 +305,7 @@ class RepositoryPush:
     ) -> bool:
         """Send a manifest; whether it was there before any try of this run could have acted."""
         key = (manifest.digest, tag)
+        absent = self._is_absent(manifest, tag)
 
         async def put() -> None:
             # Inside of the retry, as parts do: a wait between two tries holds no memory.
@@ -282,7 +315,12 @@ class RepositoryPush:
                     raise NotNeededError
                 with noting_doubt(self._acted, key):
                     await self._transport.put_manifest(
-                        self._repository.name, raw, manifest.media_type, manifest.digest, tag
+                        self._repository.name,
+                        raw,
+                        manifest.media_type,
+                        manifest.digest,
+                        tag,
+                        absent=absent and key not in self._acted,
                     )
 
         try:
@@ -295,6 +333,16 @@ class RepositoryPush:
             raise RegistryError(exc.message, **exc.where) from exc
         self._acted.add(key)
         return False
+
+    def _is_absent(self, manifest: PlannedManifest, tag: str | None) -> bool:
+        """Whether the repository is known not to have a manifest, or not under its tag.
+
+        A registry that has a manifest has the blobs that it names; if not, to send it once more is
+        what mends it.
+        """
+        if tag is not None:
+            return self._tags.points_elsewhere(tag, manifest.digest)
+        return any(self.blobs.brought(digest) for digest in manifest.blobs)
 
     async def _ask(self, digests: Sequence[Digest]) -> set[Digest]:
         name, where = "BatchCheckLayerAvailability", str(self._repository)

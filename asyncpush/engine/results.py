@@ -63,7 +63,9 @@ class ImageResult:
     ``bytes_sent`` are the bytes of blobs that were uploaded on this image's behalf: a shared layer
     counts for the image that brought it up. ``bytes_mounted`` are those of blobs that another
     repository of the registry gave it. ``seconds`` run from its turn to its end.
-    ``origin`` is where it was read from.
+    ``origin`` is where it was read from. ``avoidable_puts`` are the PutImage calls that found its
+    manifests and tags there already, and that would not have been made if ecr:BatchGetImage, by
+    which tags are asked about, had been granted.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ImageResult:
     bytes_mounted: int = 0
     blobs_mounted: int = 0
     origin: Origin | None = None
+    avoidable_puts: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
@@ -121,6 +124,11 @@ class PushReport:
     rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     @property
+    def avoidable_puts(self) -> int:
+        """PutImage calls that granting ecr:BatchGetImage saves: see :class:`ImageResult`."""
+        return sum(image.avoidable_puts for image in self.images)
+
+    @property
     def failed(self) -> list[ImageResult]:
         """The images that failed."""
         return [image for image in self.images if image.status is ImageStatus.FAILED]
@@ -155,6 +163,7 @@ class PushReport:
             "bytes_mounted": self.bytes_mounted,
             "retries": self.retries,
             "throttles": self.throttles,
+            "avoidable_puts": self.avoidable_puts,
             "calls": self.calls,
             "rate_limits": {host: limit.to_dict() for host, limit in self.rate_limits.items()},
             "counts": {str(status): self.count(status) for status in ImageStatus},

@@ -52,9 +52,12 @@ class Call(Protocol):
 
 async def where_tags_point(
     context: Context, repository: Repository, tags: Sequence[str]
-) -> dict[str, Digest]:
-    """What tags point to, as far as the registry says; a push can do without."""
-    found: dict[str, Digest] = {}
+) -> dict[str, Digest | None]:
+    """What tags point to, None for those that do not exist; a push can do without.
+
+    :return: nothing of the tags about which the registry says nothing.
+    """
+    found: dict[str, Digest | None] = {}
     for i in range(0, len(tags), BATCH):
         batch = tags[i : i + BATCH]
         ask = partial(context.transport.tagged, repository.name, batch)
@@ -62,7 +65,7 @@ async def where_tags_point(
         answer: dict[str, Digest] | None = await context.reading_tags.make(attempt)
         if answer is None:
             return found
-        found.update(answer)
+        found.update((tag, answer.get(tag)) for tag in batch)
     return found
 
 
@@ -75,6 +78,9 @@ class RepositoryTags:
 
     :param tags: all tags that the push gives.
     :param call: makes the calls.
+    :param elsewhere: those that were found, when the push was planned, to point elsewhere or to
+        nothing, with what they pointed to. Were one of them moved since, it is moved again, which
+        changes nothing.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class RepositoryTags:
         context: Context,
         journal: NoJournal,
         call: Call,
+        elsewhere: Mapping[str, Digest | None],
     ) -> None:
         self._repository = repository
         self._context = context
@@ -91,6 +98,8 @@ class RepositoryTags:
         self._journal = journal
         self._call = call
         self._questions: Questions[str, Digest | None] = Questions(self._try_to_ask, tags)
+        for tag, digest in elsewhere.items():
+            self._questions.learn(tag, digest)
         self._previous: dict[str, Digest | None] = {}
         self._after: Mapping[str, Digest | None] | None = None
         # Tags whose return may have acted although its answer was lost.
@@ -109,6 +118,11 @@ class RepositoryTags:
         if found is None:
             return False
         return all(found[tag] == digest for tag in tags)
+
+    def points_elsewhere(self, tag: str, digest: Digest) -> bool:
+        """Whether a tag is known not to point to a digest."""
+        known = self._questions.known()
+        return tag in known and known[tag] != digest
 
     def ask_again(self) -> None:
         """Forget what tags point to: others may have moved them since."""

@@ -17,6 +17,12 @@ class Tally:
     blobs_mounted: int = 0
     blobs_existing: int = 0
     manifests_sent: int = 0
+    tags_put: int = 0
+    """PutImage calls for tags that pointed to the image already, as nobody could ask for."""
+    manifests_put: int = 0
+    """The same for manifests by digest."""
+    askable: bool = False
+    """Whether its tags would have told that all of it is there."""
     tags: dict[str, TagResult] = field(default_factory=dict)
 
     @property

@@ -12,6 +12,7 @@ from asyncpush.engine.context import Context
 from asyncpush.engine.events import LayerStarted, PartSent, UploadResumed
 from asyncpush.engine.journal import NoJournal
 from asyncpush.engine.reading.reader import RemoteReader, open_remote
+from asyncpush.engine.work import beside
 from asyncpush.errors import (
     BlobExistsError,
     LimitError,
@@ -78,7 +79,7 @@ class BlobUpload:
             while True:
                 if session is None:
                     begun += 1
-                    session, offset = await self._begin(), 0
+                    session, offset = await self._begin(reader), 0
                 try:
                     session = await self._send_parts(session, reader, offset)
                     await self._complete(session)
@@ -138,11 +139,16 @@ class BlobUpload:
         self._context.emit(UploadResumed(str(self._repository), digest, offset))
         return left.session, offset
 
-    async def _begin(self) -> UploadSession:
+    async def _begin(self, reader: BlobReader) -> UploadSession:
         session, self._opened = self._opened, None
         if session is None:
             start = partial(self._transport.start_upload, self._name)
-            session = await self._call("InitiateLayerUpload", start)
+            begin = partial(self._call, "InitiateLayerUpload", start)
+            if isinstance(reader, RemoteReader) and self._transport.streams:
+                # Both take a round trip or two.
+                session = await beside(begin, reader.read_ahead)
+            else:
+                session = await begin()
         await self._journal.note_upload(self._repository, self._blob.digest, session, 0)
         return session
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable
+from typing import Any, Generic, TypeVar
 
 import anyio
 
@@ -42,6 +42,26 @@ async def for_each(items: Iterable[T], limit: int, work: Callable[[T], Awaitable
         raise errors[0]
 
 
+async def beside(
+    work: Callable[[], Awaitable[T]], aside: Callable[[], Coroutine[Any, Any, None]]
+) -> T:
+    """Do work, and something else meanwhile, which must not fail; both have ended then.
+
+    :raises Exception: what work raised; the other is cancelled then.
+    """
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(aside)
+        try:
+            result = await work()
+        except Exception as exc:  # noqa: BLE001 - raised below, outside of the task group
+            failure = exc
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return result
+
+
 class Once(Generic[K, T]):
     """Work done once for each key, however many ask for it at the same moment.
 
@@ -59,6 +79,10 @@ class Once(Generic[K, T]):
     def done(self, key: K) -> bool:
         """Whether the key's work has succeeded."""
         return key in self._done
+
+    def result(self, key: K) -> T | None:
+        """What the key's work gave; None if it has not succeeded."""
+        return self._done.get(key)
 
     def forget(self, key: K) -> None:
         """Let the key's work be done again."""

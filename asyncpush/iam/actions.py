@@ -45,6 +45,8 @@ class Extra(StrEnum):
     """``replication apply``."""
     CHECK = "check"
     """``check`` foresees conflicts on immutable tags."""
+    UNCHANGED = "unchanged"
+    """What the repositories have already is found by asking about 100 tags at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +69,6 @@ EXTRAS: dict[Extra, Grant] = {
     Extra.ROLLBACK: Grant(("ecr:BatchGetImage",)),
     Extra.REPLICATION: Grant(_ecr(WAIT_ON_REPOSITORY), _ecr(WAIT_ON_REGISTRY)),
     Extra.REPLICATION_RULES: Grant((), _ecr(APPLY_ON_REGISTRY)),
+    Extra.UNCHANGED: Grant(("ecr:BatchGetImage",)),
     Extra.CHECK: Grant(("ecr:DescribeRepositories", "ecr:BatchGetImage")),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -133,6 +133,12 @@ class JobItem:
         # Images are listed, and opened many at once, while they are resolved.
         source = self.job_source
         return "" if source.images else source.directory, source.access
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        destinations = self.job_source.destinations
+        return {registry for where in destinations for registry in where.registries}
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """Open the source and give each of its images with each place that it goes to.

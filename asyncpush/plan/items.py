@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from asyncpush.oci.select import (
 )
 from asyncpush.plan.graph import Origin, PlannedImage
 from asyncpush.plan.listing import AS_ANY, SourceAccess
-from asyncpush.plan.reference import Repository, is_tag, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Repository, is_tag, parse_reference
 from asyncpush.plan.sources import S3, Sources, source_kind, split_source
 
 _NUMBER = re.compile(r"@([0-9]{1,9})")
@@ -65,6 +65,11 @@ class PushItem:
         """See :class:`Item`."""
         return os.fspath(self.source), AS_ANY
 
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`Item`."""
+        return [parse_reference(self.target).repository.registry]
+
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`Item`."""
         return resolve(self, sources)
@@ -87,6 +92,14 @@ class Item(Protocol):
     def opens(self) -> tuple[str, SourceAccess]:
         """The source that :meth:`resolve` opens, and how it is asked, so that sources on other
         machines are opened many at once."""
+        ...
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """The registries that it goes to.
+
+        :raises AsyncpushError: its target is not a reference.
+        """
         ...
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:

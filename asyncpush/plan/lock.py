@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from asyncpush.oci.trim import trim
 from asyncpush.plan.graph import Origin
 from asyncpush.plan.items import ResolvedEntry
 from asyncpush.plan.listing import AS_ANY, SourceAccess
-from asyncpush.plan.reference import Reference, Repository, is_ecr, parse_reference
+from asyncpush.plan.reference import AnyRegistry, Reference, Repository, is_ecr, parse_reference
 from asyncpush.plan.sources import Sources, is_repository
 
 LOCK_VERSION = 1
@@ -104,6 +104,11 @@ class LockItem:
     def opens(self) -> tuple[str, SourceAccess]:
         """See :class:`~asyncpush.plan.items.Item`."""
         return self._source, self.access
+
+    @property
+    def registries(self) -> Collection[AnyRegistry]:
+        """See :class:`~asyncpush.plan.items.Item`."""
+        return {target.repository.registry for target in self.targets}
 
     def resolve(self, sources: Sources) -> Iterator[ResolvedEntry]:
         """See :class:`~asyncpush.plan.items.Item`.

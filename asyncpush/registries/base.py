@@ -111,8 +111,29 @@ class Transport(Protocol):
         ...
 
     @property
+    def streams(self) -> bool:
+        """Whether sessions that :meth:`start_upload` opens take blobs as they arrive, and never
+        twice (:meth:`reads_twice`)."""
+        ...
+
+    @property
+    def writes_referrers(self) -> bool:
+        """Whether a manifest with a subject may need more than itself: the list of the subject's
+        referrers, where the registry does not keep it."""
+        ...
+
+    @property
     def mounting(self) -> Mounting | None:
         """What :meth:`mount` may be asked for; None if this API mounts nothing."""
+        ...
+
+    @property
+    def promoting(self) -> Mounting | None:
+        """As :attr:`mounting`, from the repositories that images come from.
+
+        They have the blobs in manifests that are there, so that a push waits for nothing, and
+        whoever reads from them has access to the API that mounts.
+        """
         ...
 
     async def authorize(self) -> None:
@@ -189,10 +210,19 @@ class Transport(Protocol):
         ...
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         """Commit a manifest by digest or, with a tag, by both.
 
+        :param absent: whether the repository is known not to have it, or not under this tag, so
+            that an API that does not say so by itself need not be asked.
         :raises ManifestExistsError: the repository has it already, under this tag if one is given.
         :raises TagConflictError: the tag is immutable and points elsewhere.
         :raises BlobsNotFoundError: the repository lacks blobs that it names.

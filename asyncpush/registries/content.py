@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import aiofiles
 import anyio
 import anyio.to_thread
 
@@ -146,6 +145,8 @@ async def open_blob(source: LocalBlob) -> AsyncIterator[LocalReader]:
     if isinstance(source, BlobRange) and source.file is not None:
         yield _FileReader(source.file.fileno(), source.path, source.offset)
         return
+    import aiofiles  # noqa: PLC0415 - takes a while to import, and copies do not need it
+
     try:
         # Cancelled while a thread opens it, the file would be nobody's to close.
         with anyio.CancelScope(shield=True):

@@ -154,7 +154,11 @@ class Limit(TypedDict):
 
 
 class Registry(TypedDict):
-    """One registry's part."""
+    """One registry's part.
+
+    ``avoidable_puts`` are PutImage calls that found everything there already, and that granting
+    ecr:BatchGetImage saves.
+    """
 
     calls: dict[str, Call]
     images: dict[ImageStates, int]
@@ -166,6 +170,7 @@ class Registry(TypedDict):
     blobs_existing: int
     blobs_failed: int
     rate_limit: NotRequired[Limit]
+    avoidable_puts: NotRequired[int]
 
 
 class Totals(TypedDict):
@@ -182,6 +187,7 @@ class Totals(TypedDict):
     calls: int
     retries: int
     throttles: int
+    avoidable_puts: NotRequired[int]
 
 
 class CallSeries(TypedDict):

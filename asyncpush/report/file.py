@@ -167,6 +167,7 @@ def _registries(recorder: Recorder, report: PushReport) -> dict[str, Registry]:
             blobs_mounted=0,
             blobs_existing=0,
             blobs_failed=0,
+            avoidable_puts=0,
         )
         for host in sorted(hosts)
     }
@@ -176,7 +177,9 @@ def _registries(recorder: Recorder, report: PushReport) -> dict[str, Registry]:
                 limit=limit.limit, remaining=limit.remaining, window_seconds=limit.window
             )
     for image in report.images:
-        registries[image.reference.partition("/")[0]]["images"][image.status.value] += 1
+        part = registries[image.reference.partition("/")[0]]
+        part["images"][image.status.value] += 1
+        part["avoidable_puts"] += image.avoidable_puts
     for repository, blob in recorder.blobs():
         sums = registries.get(repository.partition("/")[0])
         if sums is None:
@@ -213,6 +216,7 @@ def _totals(registries: Mapping[str, Registry], report: PushReport) -> Totals:
         calls=sum(c["calls"] for sums in registries.values() for c in sums["calls"].values()),
         retries=report.retries,
         throttles=report.throttles,
+        avoidable_puts=report.avoidable_puts,
     )
 
 

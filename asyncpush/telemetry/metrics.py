@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib import metadata
 from typing import TypeVar
 
+from asyncpush.about import version
 from asyncpush.engine.events import (
     BlobExists,
     BlobMounted,
@@ -61,7 +61,7 @@ class Metrics:
         self._layers_started: dict[tuple[str, str], float] = {}
 
         info = self._gauge("build_info", "The version that runs; always 1.", "version")
-        info.set(1, metadata.version("asyncpush"))
+        info.set(1, version())
         self._started = self._gauge("start_timestamp_seconds", "When the push was planned.")
         self._ended = self._gauge("end_timestamp_seconds", "When the push ended, if it has.")
         self._running = self._gauge("running", "1 while the push runs, then 0.")

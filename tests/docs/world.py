@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from forked import write_program
+
 from asyncpush import AwsOptions
 from asyncpush.oci.writer import LayoutWriter
 from asyncpush.testing import Key, LocalEcr, LocalEcrSettings
@@ -41,10 +43,11 @@ class World:
             f"[profile release]\naws_access_key_id = {ecr.key.access_key_id}\n"
             f"aws_secret_access_key = {ecr.key.secret_access_key}\n"
         )
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        write_program(folder / "bin")
+        folders = (folder / "bin", Path(sys.executable).parent, os.environ["PATH"])
         foreign = re.compile("AWS_|XDG_|ASYNCPUSH_|PYTEST_")
         self.environment = {k: v for k, v in os.environ.items() if not foreign.match(k)} | {
-            "PATH": path,
+            "PATH": os.pathsep.join(map(str, folders)),
             "HOME": str(home),
             "AWS_ACCESS_KEY_ID": ecr.key.access_key_id,
             "AWS_SECRET_ACCESS_KEY": ecr.key.secret_access_key,

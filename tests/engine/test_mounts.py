@@ -84,7 +84,14 @@ class MountingRegistry(SimulatedRegistry):
         self.has[repository].add(digest)
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         await self._answer("PutImage", repository)
         if not set(self.blobs[digest]) <= self.has[repository]:

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncpush.engine.work import ByteLimiter, Once, for_each
+from asyncpush.engine.work import ByteLimiter, Once, beside, for_each
 from asyncpush.errors import AsyncpushError, ContentError, PartOutOfOrderError, TransientError
 
 pytestmark = pytest.mark.anyio
@@ -273,3 +273,36 @@ async def test_a_waiter_that_is_cancelled_lets_the_next_one_in(granted: bool) ->
     with pytest.raises(asyncio.CancelledError):
         await cancelled
     await asyncio.wait_for(following, 1)
+
+
+async def test_what_goes_beside_work_has_ended_with_it() -> None:
+    ended: list[str] = []
+
+    async def aside() -> None:
+        await anyio.sleep(0.01)
+        ended.append("aside")
+
+    async def work() -> str:
+        return "done"
+
+    assert await beside(work, aside) == "done"
+    assert ended == ["aside"]
+
+
+async def test_work_that_fails_ends_what_goes_beside_it_and_raises_its_own_error() -> None:
+    cancelled: list[bool] = []
+
+    async def aside() -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            cancelled.append(True)
+            raise
+
+    async def work() -> None:
+        await anyio.sleep(0.01)
+        raise TransientError("lost")
+
+    with pytest.raises(TransientError, match="lost"), anyio.fail_after(5):
+        await beside(work, aside)
+    assert cancelled == [True]

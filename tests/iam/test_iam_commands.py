@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support import asyncpush_here, error_lines
 
+from asyncpush.iam.actions import Extra
 from asyncpush.iam.identity import push_policies, push_policy
 from asyncpush.oci import mediatypes
 from asyncpush.oci.writer import LayoutWriter
@@ -59,6 +60,14 @@ def test_policy_without_arguments_is_json_and_nothing_else(iam: Command) -> None
     done = iam("policy")
     assert json.loads(done.stdout) == push_policy()
     assert done.stderr == ""
+
+
+def test_policy_says_what_the_seventh_action_buys(iam: Command) -> None:
+    done = iam("policy", "--with", "unchanged")
+    assert json.loads(done.stdout) == push_policy({Extra.UNCHANGED})
+    assert "ecr:BatchGetImage" in done.stdout
+    (note,) = done.stderr.splitlines()
+    assert "one call finds out what is unchanged of 100 tags" in note
     assert done.returncode == 0
 
 

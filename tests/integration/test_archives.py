@@ -388,7 +388,7 @@ def archives_of(mib: int, folder: Path) -> dict[str, Path]:
 
 def test_memory_does_not_grow_with_the_archive(docker_registry: str, tmp_path: Path) -> None:
     peaks: dict[str, list[float]] = {"plain": [], "packed": [], "docker": []}
-    for mib in (8, 64):
+    for mib in (8, 40):
         (tmp_path / str(mib)).mkdir()
         for kind, path in archives_of(mib, tmp_path / str(mib)).items():
             target = f"docker://{docker_registry}/memory/{kind}{mib}"

@@ -79,7 +79,7 @@ async def test_a_failure_at_the_end_of_phase_one_moves_no_tag_anywhere(
         async def poll() -> None:
             while not ended.is_set():
                 seen.append(await all_tags(server, names) == before)
-                await anyio.sleep(0.02)
+                await anyio.sleep(0.05)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll)

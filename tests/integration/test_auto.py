@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from forked import Forked
 from support import ACCOUNT, HOST, KEY_ID, PUSH_ACTIONS, REGION, SECRET, environment
 from transports import parts
 
@@ -252,15 +251,14 @@ async def test_a_killed_push_goes_on_in_the_middle_of_its_layer(
 
     async with serving(tmp_path / "store", slowly) as server:
         env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
-        command = [sys.executable, "-m", "asyncpush", "push", str(layout), f"{HOST}/{REPOSITORY}"]
-        command += ["--transport", "auto", "-v"]
-        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        command = ("push", layout, f"{HOST}/{REPOSITORY}", "--transport", "auto", "-v")
+        process = Forked(*command, env=env)
         with anyio.fail_after(60):
             while server.calls.counters.layer_bytes_acknowledged < 64 * MIB:
                 await anyio.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         await anyio.to_thread.run_sync(process.communicate)
-        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        process = Forked(*command, env=env)
         _, err = await anyio.to_thread.run_sync(process.communicate)
         assert process.returncode == 0, err
         assert "resumed sha256:" in err

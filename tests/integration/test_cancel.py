@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
-from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET, environment
+from forked import Forked
+from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET, asyncpush, environment
 
 from asyncpush.localregistry import CallInfo, Fault, Key, LocalRegistry, LocalRegistryOptions
 from asyncpush.oci import mediatypes
@@ -55,14 +54,11 @@ async def test_signal_ends_the_push_and_the_same_command_completes_it(
     released: list[bool] = []
     options = LocalRegistryOptions(faults=faults, shutdown_timeout=0)
     registry = LocalRegistry(tmp_path / "store", [Key(KEY_ID, SECRET, ACCOUNT)], options)
-    command = [sys.executable, "-m", "asyncpush", "push", str(layout)]
-    command.append(f"{HOST}/{REPOSITORY}")
+    command = ("push", layout, f"{HOST}/{REPOSITORY}")
     async with registry.run() as server:
         await server.ensure_repository(ACCOUNT, REGION, REPOSITORY)
         env = environment(server.url)
-        process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        process = Forked(*command, env=env)
         with anyio.fail_after(20):
             await stuck.wait()
         begin = time.monotonic()
@@ -76,7 +72,7 @@ async def test_signal_ends_the_push_and_the_same_command_completes_it(
         assert "interrupted: the same command goes on" in out
         assert "Traceback" not in err
 
-        again = await anyio.run_process(command, env=env, check=False)
+        again = await anyio.to_thread.run_sync(lambda: asyncpush(*command, env=env))
         assert again.returncode == 0, again.stderr
         tags = await server.tags(ACCOUNT, REGION, REPOSITORY)
         assert tags == {e.ref_name: e.digest for e in Layout(layout).entries}

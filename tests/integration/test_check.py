@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import yaml
 from fleet import ONE, REGISTRIES, TWO, write_layouts
-from support import asyncpush_here, environment, error_lines, moto_client
+from support import asyncpush, asyncpush_here, environment, error_lines, moto_client
 
 from asyncpush import AwsOptions, Pusher, PushItem, PushOptions, parse_reference
 from asyncpush.check.findings import CheckReport
@@ -96,10 +96,8 @@ def write_credentials(path: Path, **keys: Key) -> dict[str, str]:
 
 
 async def command(*arguments: str | Path, env: dict[str, str]) -> tuple[int, str, str]:
-    done = await anyio.run_process(
-        [sys.executable, "-m", "asyncpush", "check", *map(str, arguments)], env=env, check=False
-    )
-    out, err = done.stdout.decode(), done.stderr.decode()
+    done = await anyio.to_thread.run_sync(lambda: asyncpush("check", *arguments, env=env))
+    out, err = done.stdout, done.stderr
     assert "Traceback" not in err, err
     for key in (PUSHER, FORMER, LATE):
         assert key.secret_access_key not in out + err

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +16,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from forked import Forked
 from support import (
     ACCOUNT,
     KEY_ID,
@@ -75,19 +74,13 @@ async def serving(
         yield server
 
 
-def start_push(layout: Path, address: str, state: Path, *options: str) -> subprocess.Popen[str]:
+def start_push(layout: Path, address: str, state: Path, *options: str) -> Forked:
     env = environment(None, "") | {"XDG_STATE_HOME": str(state), "DOCKER_CONFIG": "/nonexistent"}
     target = f"docker://{address}/{REPOSITORY}"
-    return subprocess.Popen(
-        [sys.executable, "-m", "asyncpush", "push", str(layout), target, "-v", *options],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked("push", layout, target, "-v", *options, env=env)
 
 
-async def finish(process: subprocess.Popen[str]) -> str:
+async def finish(process: Forked) -> str:
     out, err = await anyio.to_thread.run_sync(process.communicate)
     assert process.returncode == 0, err
     return out + err

@@ -34,10 +34,10 @@ TARGET = f"{HOST}/{REPOSITORY}"
 Faults = Callable[[CallInfo], Fault | None]
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images that share a layer of three parts."""
-    writer = LayoutWriter(tmp_path / "layout")
+    writer = LayoutWriter(tmp_path_factory.mktemp("faults") / "layout")
     shared = writer.blob(os.urandom(25 * MIB), mediatypes.OCI_LAYER)
     for name in ("v1", "v2"):
         own = writer.blob(f"layer of {name}".encode(), mediatypes.OCI_LAYER)

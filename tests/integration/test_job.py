@@ -6,10 +6,9 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -17,6 +16,7 @@ import anyio.to_thread
 import pytest
 import yaml
 from fleet import KEYS, ONE, REGISTRIES, TWO, all_tags, serving, wanted_tags, write_layouts
+from forked import Forked
 from support import ACCOUNT, REGION, asyncpush, environment, error_lines
 from transports import count, does, names_of, parts
 
@@ -31,9 +31,9 @@ KILLS = int(os.environ.get("ASYNCPUSH_KILLS", "10"))
 
 
 class Bulk:
-    """A job of 300 images in 60 repositories, the server that it goes to, and the command.
+    """A job of many images, the server that it goes to, and the command.
 
-    Over transports that are not the first one they are fewer; ``each`` registry gets so many.
+    ``each`` of the three registries gets so many images.
     """
 
     def __init__(
@@ -83,14 +83,8 @@ class Bulk:
     def write(self, **changes: object) -> None:
         self.job.write_text(yaml.safe_dump({**self.document, **changes}))
 
-    def start(self, *arguments: str, command: str = "run") -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "asyncpush", command, str(self.job), *arguments],
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str, command: str = "run") -> Forked:
+        return Forked(command, self.job, *arguments, env=self.env)
 
     async def run(self, *arguments: str, command: str = "run") -> tuple[int, str, str]:
         process = self.start(*arguments, command=command)
@@ -98,12 +92,18 @@ class Bulk:
         assert "Traceback" not in err, err
         return process.returncode, out, err
 
-    async def kill_after(self, seconds: float, *arguments: str) -> bool:
+    async def kill_at_call(self, number: int, *arguments: str) -> bool:
+        """Kill the command when the server meets so many calls, if it ever does."""
+        before = self.calls()
         process = self.start(*arguments)
-        await anyio.sleep(seconds)
+        while self.calls() - before < number and process.poll() is None:
+            await anyio.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         await anyio.to_thread.run_sync(process.communicate)
         return process.returncode == -signal.SIGKILL
+
+    def calls(self) -> int:
+        return self.server.calls.counters.calls.total()
 
     async def is_complete(self) -> bool:
         return await all_tags(self.server, self.names) == wanted_tags(self.layouts)
@@ -115,9 +115,13 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def layouts_folder(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Path:
-    folder = tmp_path_factory.mktemp("bulk") / "layouts"
-    small = 18 if transport == "native" else 4
+def layouts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 images of a job in three registries, a few of them large."""
+    return write_bulk(tmp_path_factory.mktemp("bulk") / "layouts", 4)
+
+
+def write_bulk(folder: Path, small: int) -> Path:
+    """Layouts of five images each: so many small ones, and two with a large layer."""
     write_layouts(folder, small, 5)
     for i in (small, small + 1):
         # Layers of several parts, so that a kill finds some of them half-sent.
@@ -142,18 +146,37 @@ class Slowly:
         return Fault(delay=0.04) if does(call.action, "UploadLayerPart", "PutImage") else None
 
 
-@pytest.fixture
-async def bulk(tmp_path: Path, layouts_folder: Path, transport: str) -> AsyncIterator[Bulk]:
-    (tmp_path / "layouts").symlink_to(layouts_folder)
+@asynccontextmanager
+async def bulk_at(folder: Path, layouts_folder: Path, transport: str) -> AsyncIterator[Bulk]:
+    (folder / "layouts").symlink_to(layouts_folder)
     layouts = sorted(layouts_folder.iterdir())
     faults = Slowly()
-    async with serving(tmp_path / "store", [p.name for p in layouts], faults) as server:
-        bulk = Bulk(tmp_path, server, layouts, transport)
+    async with serving(folder / "store", [p.name for p in layouts], faults) as server:
+        bulk = Bulk(folder, server, layouts, transport)
         bulk.faults = faults
         yield bulk
 
 
-async def test_300_images_in_60_repositories_and_3_registries(bulk: Bulk) -> None:
+@pytest.fixture
+async def bulk(tmp_path: Path, layouts_folder: Path, transport: str) -> AsyncIterator[Bulk]:
+    async with bulk_at(tmp_path, layouts_folder, transport) as bulk:
+        yield bulk
+
+
+async def test_300_images_in_60_repositories_and_3_registries(tmp_path: Path) -> None:
+    many = write_bulk(tmp_path / "many", 18)
+    async with bulk_at(tmp_path, many, "native") as bulk:
+        assert 3 * bulk.each == 300
+        await assert_complete_and_nothing_to_do(bulk)
+
+
+async def test_many_images_by_way_of_distribution(tmp_path: Path, layouts_folder: Path) -> None:
+    async with bulk_at(tmp_path, layouts_folder, "distribution") as bulk:
+        await assert_complete_and_nothing_to_do(bulk)
+
+
+async def assert_complete_and_nothing_to_do(bulk: Bulk) -> None:
+    """The first run pushes everything; a second one asks what all tags point to."""
     code, out, err = await bulk.run()
     assert code == 0, err
     total = 3 * bulk.each
@@ -223,7 +246,8 @@ async def test_killed_at_random_moments_it_ends_complete_and_sends_nothing_twice
     wanted = -(-KILLS // share)
     while killed < wanted and tries < 3 * wanted:
         tries += 1
-        killed += await bulk.kill_after(rng.uniform(0.5, 2.5), *arguments)
+        # A run has some six calls for each image.
+        killed += await bulk.kill_at_call(rng.randrange(18 * bulk.each), *arguments)
         if tries % 5 == 0 or await bulk.is_complete():
             code, _, err = await bulk.run(*arguments)
             assert code in (0, 4), err
@@ -255,10 +279,9 @@ async def start_over(bulk: Bulk) -> None:
 
 async def test_a_kill_while_tags_move_is_completed_by_the_next_run(bulk: Bulk) -> None:
     # More than can be on their way at once to three registries: some were noted.
-    at_once, tags = (32, 150) if bulk.transport == "native" else (4, 20)
-    process = bulk.start("--atomic", "--images", str(at_once))
+    process = bulk.start("--atomic", "--images", "4")
     with anyio.fail_after(60):
-        while await count_tags(bulk) < tags:
+        while await count_tags(bulk) < 20:
             await anyio.sleep(0.02)
     process.kill()
     await anyio.to_thread.run_sync(process.communicate)

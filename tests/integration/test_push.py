@@ -178,6 +178,7 @@ def test_dry_run_tells_what_is_missing_and_sends_nothing(registry: Served, sampl
     assert {call["action"] for call in registry.calls()[before:]} == {
         "GetAuthorizationToken",
         "BatchCheckLayerAvailability",
+        "BatchGetImage",
     }
     assert registry.digests("dry/run").keys() == {"service-01"}
 

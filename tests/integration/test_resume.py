@@ -7,8 +7,6 @@ import random
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -18,6 +16,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
+from forked import Forked
 from support import ACCOUNT, HOST, KEY_ID, REGION, SECRET, environment
 from tarfiles import docker_save
 from transports import count, does, parts
@@ -42,10 +41,10 @@ MIB = 1024 * 1024
 REPOSITORY = "resume/app"
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six images that share a layer of eight parts; each has one of two parts of its own."""
-    writer = LayoutWriter(tmp_path / "layout")
+    writer = LayoutWriter(tmp_path_factory.mktemp("resume") / "layout")
     shared = writer.blob(os.urandom(75 * MIB), mediatypes.OCI_LAYER)
     for i in range(6):
         own = writer.blob(os.urandom(12 * MIB), mediatypes.OCI_LAYER)
@@ -66,15 +65,12 @@ class Push:
     ) -> None:
         self.server = server
         self.env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
-        self.command = [sys.executable, "-m", "asyncpush", "push", str(layout)]
-        self.command += [f"{HOST}/{REPOSITORY}", "--layers", "3", "-v"]
+        self.command = ["push", str(layout), f"{HOST}/{REPOSITORY}", "--layers", "3", "-v"]
         self.command += ["--transport", transport]
         self.journals = tmp_path / "state" / "asyncpush"
 
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(self) -> Forked:
+        return Forked(*self.command, env=self.env)
 
     async def kill_after(self, seconds: float) -> bool:
         """Whether the push was still running when it was killed."""
@@ -139,7 +135,7 @@ async def test_killed_at_random_moments_it_completes_and_sends_nothing_twice(
         push = Push(server, layout, tmp_path, transport)
         killed = 0
         for _ in range(5):
-            killed += await push.kill_after(rng.uniform(0.8, 1.8))
+            killed += await push.kill_after(rng.uniform(0.3, 1.3))
         assert killed
         await push.finish()
 
@@ -244,7 +240,7 @@ async def test_session_that_the_registry_forgot_begins_again(
 async def test_two_runs_of_one_job_exclude_each_other(
     tmp_path: Path, layout: Path, transport: str
 ) -> None:
-    async with serving(tmp_path, commit=3) as server:
+    async with serving(tmp_path, commit=2) as server:
         push = Push(server, layout, tmp_path, transport)
         first = push.start()
         with anyio.fail_after(60):

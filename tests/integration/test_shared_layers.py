@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import anyio
 import anyio.to_thread
 import boto3
 import pytest
+from forked import Forked
 from support import (
     ACCOUNT,
     HOST,
@@ -321,13 +320,10 @@ async def test_a_killed_job_mounts_and_sends_nothing_again(tmp_path: Path, small
             )
         )
         env = environment(server.url) | {"XDG_STATE_HOME": str(tmp_path / "state")}
-        command = [sys.executable, "-m", "asyncpush", "run", str(job), "--transport", "hybrid"]
 
         async def run(until: Callable[[], bool]) -> int:
             """Run the command, and kill it when something has happened."""
-            process = subprocess.Popen(
-                command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            )
+            process = Forked("run", job, "--transport", "hybrid", env=env)
             while process.poll() is None and not until():
                 await anyio.sleep(0.005)
             if process.poll() is None:

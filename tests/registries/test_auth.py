@@ -20,6 +20,7 @@ from asyncpush.errors import CredentialsError, TransientError
 from asyncpush.registries.distribution.auth import Authorizer
 from asyncpush.registries.distribution.dockerconfig import Login
 from asyncpush.registries.distribution.logins import DockerLogins
+from asyncpush.registries.proxies import Proxies
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +103,8 @@ def helper(tmp_path: Path) -> Helper:
 @asynccontextmanager
 async def authorizer(service: Tokens, helper: Helper) -> AsyncIterator[Authorizer]:
     async with aiohttp.ClientSession() as session:
-        found = Authorizer(session, HOST, URL(f"http://{HOST}"), DockerLogins(HOST, helper.environ))
+        url = URL(f"http://{HOST}")
+        found = Authorizer(session, HOST, url, DockerLogins(HOST, helper.environ), Proxies())
         assert await found.header("any") is None
         assert found.challenged(None, [f'Bearer realm="{service.url}",service="test"'])
         yield found
@@ -200,7 +202,8 @@ async def test_a_login_is_found_anew_when_the_token_service_refuses_it(
 
 async def test_a_password_is_found_anew_when_the_registry_refuses_it(helper: Helper) -> None:
     async with aiohttp.ClientSession() as session:
-        auth = Authorizer(session, HOST, URL(f"http://{HOST}"), DockerLogins(HOST, helper.environ))
+        url = URL(f"http://{HOST}")
+        auth = Authorizer(session, HOST, url, DockerLogins(HOST, helper.environ), Proxies())
         auth.challenged(None, ['Basic realm="here"'])
         assert {await auth.header(f"app{i}") for i in range(5)} == {basic("user", "first")}
         assert len(helper.asked) == 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
 from asyncpush.engine.reading.proof import Proof
 from asyncpush.engine.reading.reads import Reads
 from asyncpush.engine.reading.window import Place, Window
+from asyncpush.errors import AsyncpushError
 from asyncpush.oci.digest import verify
 from asyncpush.oci.remote import RemoteBlob
 from asyncpush.registries.content import LocalReader, StreamReader
@@ -57,6 +58,11 @@ class RemoteReader(StreamReader):
             if piece is not None:
                 self._reads.alive(self._target)
                 return piece if len(piece) <= most else memoryview(piece)[:most]
+
+    async def read_ahead(self) -> None:
+        """Have the first bytes at hand for :meth:`read`, which also raises what fails."""
+        with suppress(AsyncpushError):
+            await self.read(0, 1)
 
     @asynccontextmanager
     async def part(self, offset: int, length: int) -> AsyncIterator[LocalReader]:

@@ -14,6 +14,7 @@ from asyncpush.errors import RegistryError
 from asyncpush.registries.distribution.auth import Authorizer
 from asyncpush.registries.distribution.errors import lost
 from asyncpush.registries.distribution.ratelimit import RateLimit, rate_limit_of
+from asyncpush.registries.proxies import Proxies
 
 _MOST_REDIRECTS = 5
 # aiohttp's message of a connection that could not be made holds host and port, no secret.
@@ -38,6 +39,7 @@ class Asker:
 
     :param session: its connections.
     :param authorizer: gives the headers that it asks for.
+    :param proxies: lead to it, and to where it redirects.
     :param source: whether it is a source, for errors.
     """
 
@@ -46,12 +48,14 @@ class Asker:
         session: aiohttp.ClientSession,
         endpoint: Endpoint,
         authorizer: Authorizer,
+        proxies: Proxies,
         *,
         source: bool,
     ) -> None:
         self.session = session
         self.endpoint = endpoint
         self.authorizer = authorizer
+        self._proxies = proxies
         self._source = source
         self.rate_limit: RateLimit | None = None
         """What the registry last said of its rate limit; None where it says nothing."""
@@ -83,7 +87,12 @@ class Asker:
             sent = {**headers, **({"Authorization": token} if token else {})}
             try:
                 async with self.session.request(
-                    method, url, headers=sent, data=body() if body else None, allow_redirects=False
+                    method,
+                    url,
+                    headers=sent,
+                    data=body() if body else None,
+                    allow_redirects=False,
+                    **self._proxies.of(url),
                 ) as answer:
                     if own:
                         self.rate_limit = rate_limit_of(answer.headers) or self.rate_limit

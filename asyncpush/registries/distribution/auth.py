@@ -20,6 +20,7 @@ from asyncpush.registries.distribution.errors import retry_after
 from asyncpush.registries.distribution.logins import Logins
 from asyncpush.registries.distribution.tokens import check_realm, read_token
 from asyncpush.registries.flights import Flights
+from asyncpush.registries.proxies import Proxies
 
 # Some token services throttle clients that ask for many tokens at once.
 _TOKENS_AT_ONCE = 8
@@ -49,6 +50,7 @@ class Authorizer:
     :param host: the registry, for errors.
     :param url: its address: scheme, host and port.
     :param logins: finds credentials.
+    :param proxies: lead to token services.
     :param actions: what is done with the registry's repositories.
     """
 
@@ -58,8 +60,10 @@ class Authorizer:
         host: str,
         url: URL,
         logins: Logins,
+        proxies: Proxies,
         actions: Actions = "pull,push",
     ) -> None:
+        self._proxies = proxies
         self._session = session
         self._host = host
         self._url = url
@@ -144,6 +148,7 @@ class Authorizer:
         realm = check_realm(params["realm"], self._url, self._host)
         scopes = scope.split(" ")
         try:
+            through = self._proxies.of(realm)
             if login is not None and login.identity_token is not None:
                 form = {
                     "grant_type": "refresh_token",
@@ -152,7 +157,7 @@ class Authorizer:
                     "refresh_token": login.identity_token,
                     "client_id": "asyncpush",
                 }
-                answer = self._session.post(realm, data=form, allow_redirects=False)
+                answer = self._session.post(realm, data=form, allow_redirects=False, **through)
             else:
                 query = [("service", service), *(("scope", s) for s in scopes)]
                 headers = {} if login is None else {"Authorization": _basic(login)}
@@ -161,6 +166,7 @@ class Authorizer:
                     params=[pair for pair in query if pair[1]],
                     headers=headers,
                     allow_redirects=False,
+                    **through,
                 )
             async with answer as response:
                 return await self._read(response)

@@ -20,6 +20,7 @@ from asyncpush.errors import (
     ManifestExistsError,
     ManifestsNotFoundError,
     RegistryError,
+    TagConflictError,
     ThrottledError,
     TransientError,
     UnexpectedAnswerError,
@@ -56,9 +57,9 @@ from asyncpush.registries.distribution.strategies import (
     part_size_of,
     strategy_of_host,
 )
+from asyncpush.registries.proxies import Proxies
 
 _STORED = Mounting(referenced=False)
-_HEADS_AT_ONCE = 8
 T = TypeVar("T")
 
 AskTags = Callable[[str, Sequence[str]], Awaitable[dict[str, Digest]]]
@@ -89,6 +90,8 @@ class DistributionTransport:
     """
 
     part_memory = 2 * PIECE
+    writes_referrers = True
+    streams = True
 
     def __init__(
         self,
@@ -97,12 +100,21 @@ class DistributionTransport:
         logins: Logins,
         mounting: Mounting,
         actions: Actions = "pull,push",
+        *,
+        at_once: int,
     ) -> None:
+        self._at_once = at_once
         self.mounting: Mounting | None = mounting
+        self.promoting: Mounting | None = mounting
         self._session = session
         self._endpoint = endpoint
-        self._authorizer = Authorizer(session, endpoint.host, endpoint.url, logins, actions)
-        self._asker = Asker(session, endpoint, self._authorizer, source=actions == "pull")
+        self._proxies = Proxies()
+        self._authorizer = Authorizer(
+            session, endpoint.host, endpoint.url, logins, self._proxies, actions
+        )
+        self._asker = Asker(
+            session, endpoint, self._authorizer, self._proxies, source=actions == "pull"
+        )
         self._ask, self._url = self._asker.ask, self._asker.url
         self._where, self._location = self._asker.where, self._asker.location
         self.reading = Reading(self._asker)
@@ -124,8 +136,9 @@ class DistributionTransport:
         """
         where = {"registry": self._endpoint.host}
         try:
+            url = self._endpoint.url / "v2" / ""
             async with self._session.get(
-                self._endpoint.url / "v2" / "", allow_redirects=False
+                url, allow_redirects=False, **self._proxies.of(url)
             ) as answer:
                 if answer.status == 401:
                     self._authorizer.challenged(None, answer.headers.getall("WWW-Authenticate", []))
@@ -154,7 +167,7 @@ class DistributionTransport:
                 elif answer.status not in (200, 404):
                     raise await error_of(answer, "HEAD blob", **self._where(repository))
 
-        await _each(wanted, ask)
+        await _each(wanted, ask, self._at_once)
         return found
 
     async def start_upload(self, repository: str) -> UploadSession:
@@ -291,12 +304,27 @@ class DistributionTransport:
             )
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
-        existed = await self._has(repository, tag or digest, digest)
+        existed = not absent and await self._has(repository, tag or digest, digest)
         manifest = TaggedManifest(digest, media_type, raw)
-        processed = None if existed else await self.store_manifest(repository, manifest, tag)
+        processed = None
+        if not existed:
+            try:
+                processed = await self.store_manifest(repository, manifest, tag)
+            except TagConflictError:
+                # An immutable tag that has come to point to this since it was asked about.
+                if not absent or not await self._has(repository, tag or digest, digest):
+                    raise
+                existed = True
         subject = subject_of(raw, media_type)
         if subject is not None:
             await self._referrers.ensure(repository, subject, manifest, processed=processed)
@@ -371,7 +399,7 @@ class DistributionTransport:
             if digest is not None:
                 found[tag] = digest
 
-        await _each(tags, ask)
+        await _each(tags, ask, self._at_once)
         return found
 
     async def get_manifest(self, repository: str, reference: str) -> TaggedManifest:
@@ -473,19 +501,18 @@ async def open_transport(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=read_timeout),
         headers={"User-Agent": user_agent},
         auto_decompress=False,
-        trust_env=True,
     ) as session:
         # aiohttp would send a PUT again by itself when its connection breaks, and what the first
         # one has done would be lost: one layer retries, and it is ours (decision 4).
         session._retry_connection = False  # noqa: SLF001 - there is no public way
         endpoint = Endpoint(host=host, url=address)
         yield DistributionTransport(
-            session, endpoint, logins or DockerLogins(host), mounting, actions
+            session, endpoint, logins or DockerLogins(host), mounting, actions, at_once=connections
         )
 
 
-async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None:
-    """Ask about each item, a few at once.
+async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Ask about each item, as many at once as there may be connections.
 
     :raises AsyncpushError: the first failure, behind which no further item is asked about.
     """
@@ -502,7 +529,7 @@ async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[None]]) -> None
                 failures.append(exc)
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(min(_HEADS_AT_ONCE, len(items))):
+        for _ in range(min(at_once, len(items))):
             tasks.start_soon(worker)
     if failures:
         raise failures[0]

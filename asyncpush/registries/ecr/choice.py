@@ -10,10 +10,9 @@ import anyio
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.base import Transport, Warn
 from asyncpush.registries.ecr.auto import AutoTransport
-from asyncpush.registries.ecr.hybrid import HybridTransport, Kind, open_hybrid
+from asyncpush.registries.ecr.hybrid import HybridTransport, Kind, NativeTransport, open_hybrid
 from asyncpush.registries.ecr.options import AwsOptions, TransportName
 from asyncpush.registries.ecr.token import open_by_token
-from asyncpush.registries.ecr.transport import open_transport
 
 
 def open_ecr(
@@ -37,11 +36,9 @@ def open_ecr(
     """
     if transport == "distribution":
         return open_by_token(registry, aws, connections=connections, user_agent=user_agent)
-    if transport == "native":
-        return open_transport(
-            registry, aws, connections=connections, hashing=hashing, user_agent=user_agent
-        )
     kind: Kind = HybridTransport
+    if transport == "native":
+        kind = NativeTransport
     if transport == "auto":
         kind = partial(AutoTransport, warn=warn, attempts=attempts)
     return open_hybrid(

@@ -14,7 +14,7 @@ from asyncpush.registries.base import MountAnswer
 from asyncpush.registries.distribution.transport import DistributionTransport
 from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import open_client
-from asyncpush.registries.ecr.token import MOUNTING, open_beside
+from asyncpush.registries.ecr.token import MOUNTING, PROMOTING, open_beside
 from asyncpush.registries.ecr.transport import EcrTransport
 
 
@@ -33,6 +33,7 @@ class HybridTransport(EcrTransport):
     ) -> None:
         super().__init__(client, registry, hashing)
         self.mounting = MOUNTING
+        self.promoting = PROMOTING
         self._other = other
 
     async def mount(self, repository: str, digest: Digest, source: str) -> MountAnswer:
@@ -40,6 +41,22 @@ class HybridTransport(EcrTransport):
         answer = await self._other.mount(repository, digest, source)
         # The session that comes with a refusal is one of the other API.
         return MountAnswer(answer.mounted)
+
+
+class NativeTransport(HybridTransport):
+    """ECR's own API, and its other one for promotions alone, which it is asked for anyway: the
+    images come from there.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        registry: Registry,
+        hashing: anyio.CapacityLimiter,
+        other: DistributionTransport,
+    ) -> None:
+        super().__init__(client, registry, hashing, other)
+        self.mounting = None
 
 
 Kind = Callable[[Any, Registry, anyio.CapacityLimiter, DistributionTransport], HybridTransport]

@@ -22,13 +22,17 @@ from asyncpush.registries.ecr.options import AwsOptions
 from asyncpush.registries.ecr.session import is_aws, open_client
 from asyncpush.registries.flights import Flights
 
-MOUNTING = Mounting(
+PROMOTING = Mounting(
     referenced=True,
     advice="mounting must be switched on for the account (aws ecr put-account-setting --name"
     " BLOB_MOUNTING --value ENABLED), both repositories must be encrypted alike, and the source"
-    " must grant ecr:GetDownloadUrlForLayer; --transport native asks for no mounts",
+    " must grant ecr:GetDownloadUrlForLayer",
 )
 """What ECR mounts ("Blob mounting in Amazon ECR"; aws/containers-roadmap 2860)."""
+MOUNTING = Mounting(
+    PROMOTING.referenced, f"{PROMOTING.advice}; --transport native asks for no mounts"
+)
+"""As :data:`PROMOTING`, where it is asked for because the user has chosen to."""
 
 _MARGIN_SECONDS = 900.0
 # A token that seems to have ended already is one of a clock that is wrong, here or there.
@@ -96,6 +100,7 @@ async def open_beside(
         read_timeout=aws.read_timeout,
         actions="pull" if source else "pull,push",
     ) as transport:
+        transport.promoting = PROMOTING
         yield transport
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import anyio
+from yarl import URL
 
 from asyncpush.errors import (
     PartOutOfOrderError,
@@ -43,8 +44,7 @@ from asyncpush.registries.ecr.answers import (
 from asyncpush.registries.ecr.batch import Images
 from asyncpush.registries.ecr.body import PART_MEMORY, PartBody
 from asyncpush.registries.ecr.errors import asking
-from asyncpush.registries.ecr.options import AwsOptions
-from asyncpush.registries.ecr.session import open_client
+from asyncpush.registries.proxies import Proxies
 
 # botocore writes an empty blob, given last, as the end of the document; the real text goes there.
 _EMPTY_BLOB = b'"layerPartBlob": ""}'
@@ -77,7 +77,10 @@ class EcrTransport:
     """
 
     part_memory = PART_MEMORY
+    streams = False
+    writes_referrers = False
     mounting: Mounting | None = None
+    promoting: Mounting | None = None
 
     def __init__(self, client: Any, registry: Registry, hashing: anyio.CapacityLimiter) -> None:
         self._client = client
@@ -183,7 +186,14 @@ class EcrTransport:
             check_completed(answer, digest)
 
     async def put_manifest(
-        self, repository: str, raw: bytes, media_type: str, digest: Digest, tag: str | None
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        digest: Digest,
+        tag: str | None,
+        *,
+        absent: bool = False,  # noqa: ARG002 - PutImage says it
     ) -> None:
         """See :class:`~asyncpush.registries.base.Transport`."""
         with self._translating("PutImage", repository, digest=digest, tag=tag):
@@ -234,7 +244,7 @@ class EcrTransport:
                 answer = await self._client.get_download_url_for_layer(
                     **self._names(repository), layerDigest=digest
                 )
-                url = url_of(answer)
+                url = URL(url_of(answer))
         except RegistryError as exc:
             if exc.where.get("error") in _NO_LAYER:
                 raise VerificationError(
@@ -243,8 +253,8 @@ class EcrTransport:
             raise
         try:
             async with (
-                aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
-                session.get(url) as response,
+                aiohttp.ClientSession(auto_decompress=False) as session,
+                session.get(url, **Proxies().of(url)) as response,
             ):
                 if response.status != 200:
                     # The address is a secret for as long as it lives.
@@ -253,7 +263,7 @@ class EcrTransport:
                         f"the blob cannot be read: HTTP {response.status}", digest=digest, **where
                     )
                 yield pieces_of(response)
-        except (aiohttp.ClientError, TimeoutError) as exc:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             raise TransientError(
                 f"the blob cannot be read: {type(exc).__name__}", digest=digest, **where
             ) from exc
@@ -285,22 +295,3 @@ class EcrTransport:
         params["headers"]["X-Amz-Content-SHA256"] = await body.sha256()
         params["headers"]["Content-Length"] = str(len(body))
         params["body"] = body
-
-
-@contextlib.asynccontextmanager
-async def open_transport(
-    registry: Registry,
-    aws: AwsOptions,
-    *,
-    connections: int,
-    hashing: anyio.CapacityLimiter,
-    user_agent: str,
-) -> AsyncIterator[EcrTransport]:
-    """Open the native transport to one registry.
-
-    :param connections: the most connections to keep open to it.
-    :param hashing: limits the threads that hash parts.
-    :param user_agent: text to add to the User-Agent header.
-    """
-    async with open_client(registry, aws, connections, user_agent) as client:
-        yield EcrTransport(client, registry, hashing)
