@@ -53,7 +53,7 @@ class RepositoryBlobs:
         self._availability = Availability(ask)
         self._done: Once[Digest, _Way] = Once()
         self._lost: set[Digest] = set()
-        self._promotion = Promotion(plan.repository, context)
+        self._promotion = Promotion(plan, context)
         self.mounts: Mounts | None = None
         """Where blobs can be mounted from; None where nothing is shared."""
 
@@ -107,9 +107,15 @@ class RepositoryBlobs:
 
     async def note_existing(self, digests: Iterable[Digest], tally: Tally) -> None:
         """Note blobs that are known to be there without a question about them."""
+        digests = list(digests)
+        self.learn(digests)
+        for digest in digests:
+            await self._note_existing(digest, tally)
+
+    def learn(self, digests: Iterable[Digest]) -> None:
+        """Note that the repository has blobs, which was not asked."""
         for digest in digests:
             self._availability.learn(digest)
-            await self._note_existing(digest, tally)
 
     async def _note_existing(self, digest: Digest, tally: Tally) -> None:
         tally.blobs_existing += 1

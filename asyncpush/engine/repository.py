@@ -145,7 +145,19 @@ class RepositoryPush:
 
         :raises AsyncpushError: it does not tell.
         """
-        await self.blobs.there(self._plan.blobs)
+        if await self._is_all_there():
+            self.blobs.learn(self._plan.blobs)
+        else:
+            await self.blobs.there(self._plan.blobs)
+
+    async def _is_all_there(self) -> bool:
+        """Whether the repository has all of its images, which says of their blobs that they are."""
+        if self._context.options.include_foreign:
+            return False
+        for image in self._plan.images:
+            if not await self.is_unchanged(image):
+                return False
+        return bool(self._plan.images)
 
     async def is_unchanged(self, image: PlannedImage) -> bool:
         """Whether the repository has an image with all of its tags, as far as it may be asked."""

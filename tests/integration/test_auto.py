@@ -107,7 +107,7 @@ async def test_blobs_go_raw_and_all_else_by_ecrs_own_api(tmp_path: Path, layout:
         await assert_complete(server, layout)
         calls = server.calls.counters.calls
         assert set(calls) == {
-            *("GetAuthorizationToken", "BatchCheckLayerAvailability", "PutImage"),
+            *("GetAuthorizationToken", "BatchCheckLayerAvailability", "BatchGetImage", "PutImage"),
             *("v2.Ping", "v2.StartUpload", "v2.PatchUpload", "v2.PutUpload"),
         }
         assert calls["v2.PutUpload"] == 5
