@@ -256,7 +256,8 @@ async def test_ecrs_token_is_shared_and_renewed_when_it_is_refused(
         aws = AwsOptions(access_key_id=KEY_ID, secret_access_key=SECRET, endpoint_url=server.url)
         async with Pusher(PushOptions(aws=aws, transport="distribution", images=20)) as pusher:
             for tokens in (1, 2):
-                report = await pusher.push([PushItem(layout, f"{HOST}/{name}") for name in names])
+                items = [PushItem(layout, f"{HOST}/{name}:round-{tokens}") for name in names]
+                report = await pusher.push(items)
                 assert report.ok, [str(image.error) for image in report.failed]
                 assert server.calls.counters.calls["GetAuthorizationToken"] == tokens
                 # The registry's clock goes on by more than a token's life, ours does not.

@@ -198,4 +198,4 @@ def test_what_skopeo_pushes_is_there_for_a_push_by_ecrs_own_api(
         report = json.loads(done.stdout)
         assert (report["counts"]["exists"], report["bytes_sent"]) == (15, 0)
         actions = {call["action"] for call in served.calls()[before:]}
-        assert actions == {"GetAuthorizationToken", "BatchCheckLayerAvailability", "PutImage"}
+        assert actions == {"GetAuthorizationToken", "BatchGetImage"}

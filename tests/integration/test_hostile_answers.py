@@ -23,7 +23,8 @@ from asyncpush.oci.layout import BlobData
 from asyncpush.plan.reference import Registry
 from asyncpush.registries.content import open_blob
 from asyncpush.registries.ecr.http import MOST_ANSWER_BYTES
-from asyncpush.registries.ecr.transport import EcrTransport, open_transport
+from asyncpush.registries.ecr.session import open_client
+from asyncpush.registries.ecr.transport import EcrTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -115,14 +116,9 @@ async def asked(handler: Handler) -> AsyncIterator[EcrTransport]:
         aws = AwsOptions(
             access_key_id=KEY_ID, secret_access_key=SECRET, endpoint_url=url, read_timeout=5
         )
-        async with open_transport(
-            Registry(ACCOUNT, REGION),
-            aws,
-            connections=2,
-            hashing=anyio.CapacityLimiter(1),
-            user_agent="test",
-        ) as transport:
-            yield transport
+        registry = Registry(ACCOUNT, REGION)
+        async with open_client(registry, aws, 2, "test") as client:
+            yield EcrTransport(client, registry, anyio.CapacityLimiter(1))
 
 
 async def test_a_success_that_does_not_say_what_was_done_is_no_success() -> None:
