@@ -53,7 +53,7 @@ class RepositoryBlobs:
         self._availability = Availability(ask)
         self._done: Once[Digest, _Way] = Once()
         self._lost: set[Digest] = set()
-        self._promotion = Promotion(plan.repository, context)
+        self._promotion = Promotion(plan, context)
         self.mounts: Mounts | None = None
         """Where blobs can be mounted from; None where nothing is shared."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from asyncpush.engine.context import Context
 from asyncpush.engine.mountcalls import MountCalls
 from asyncpush.engine.options import PushOptions
+from asyncpush.oci.layout import BlobSource
 from asyncpush.oci.remote import RemoteBlob
-from asyncpush.plan.graph import PlannedBlob
+from asyncpush.plan.graph import PlannedBlob, RepositoryPlan
 from asyncpush.plan.reference import AnyRegistry, DistributionRegistry, Repository
 from asyncpush.registries.base import MountAnswer
 from asyncpush.registries.distribution.strategies import api_host
@@ -19,8 +20,9 @@ class Promotion:
     These have the blobs in manifests that are there already, so nothing is waited for.
     """
 
-    def __init__(self, repository: Repository, context: Context) -> None:
-        self._repository = repository
+    def __init__(self, plan: RepositoryPlan, context: Context) -> None:
+        self._others = plan.others
+        self._repository = plan.repository
         self._options = context.options
         promoting = context.transport.promoting
         self._calls = None if promoting is None else MountCalls(promoting, context)
@@ -29,24 +31,27 @@ class Promotion:
         """The repository that a blob can be mounted from, as far as is known by now."""
         if self._calls is None:
             return None
-        source = source_beside(blob, self._repository, self._options)
-        if source is None or not self._calls.allows(source, self._repository):
-            return None
-        return source
+        for origin in (blob.source, *self._others.get(blob.digest, ())):
+            source = _source_beside(origin, self._repository, self._options)
+            if source is not None and self._calls.allows(source, self._repository):
+                return source
+        return None
 
     async def get(self, blob: PlannedBlob) -> MountAnswer | None:
         """Mount a blob; None if it cannot be, and no session was opened for it."""
-        source = self.source(blob)
-        if self._calls is None or source is None:
-            return None
-        return await self._calls.mount(self._repository, blob.digest, blob.size, source)
+        while self._calls is not None and (source := self.source(blob)) is not None:
+            answer = await self._calls.mount(self._repository, blob.digest, blob.size, source)
+            if answer is not None:
+                return answer
+            if self._calls.allows(source, self._repository):
+                break  # It was not asked, for what was learnt meanwhile about others.
+        return None
 
 
-def source_beside(
-    blob: PlannedBlob, repository: Repository, options: PushOptions
+def _source_beside(
+    source: BlobSource, repository: Repository, options: PushOptions
 ) -> Repository | None:
     """The repository that a blob comes from, where it is one of the target's own registry."""
-    source = blob.source
     if not isinstance(source, RemoteBlob) or not isinstance(source.origin, RegistryOrigin):
         return None
     place = source.origin.place

@@ -114,7 +114,7 @@ class Repositories:
         context = await self._connections.get(registry)
         found: set[tuple[Repository, Digest]] = set()
         for graph in self._graphs(registry):
-            promotion = Promotion(graph.repository, context)
+            promotion = Promotion(graph, context)
             found.update(
                 (graph.repository, blob.digest)
                 for blob in graph.blobs.values()

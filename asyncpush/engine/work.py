@@ -132,28 +132,32 @@ class Once(Generic[K, T]):
 class ByteLimiter:
     """Bounds the sum of bytes that are held at the same time; first come, first served.
 
-    :param total: bytes. Who asks for more than that waits until it can have all of it.
+    :param total: bytes. A request for more than that waits until it can have all of them.
     """
 
     def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
+        self.total = total
+        self.used = 0
         self._waiting: deque[tuple[int, anyio.Event]] = deque()
 
     @contextlib.asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
         """Hold a number of bytes while the context lasts."""
-        size = min(size, self._total)
-        if self._waiting or size > self._free:
-            await self._wait(size)
-        else:
-            self._free -= size
+        size = await self.reserve(size)
         try:
             yield
         finally:
-            self._release(size)
+            self.give(size)
 
-    async def _wait(self, size: int) -> None:
+    async def reserve(self, size: int) -> int:
+        """Have ``size`` bytes, or all that there are if that is less.
+
+        :return: the bytes to give back.
+        """
+        size = min(size, self.total)
+        if not self._waiting and self._fits(size):
+            self.used += size
+            return size
         ticket = (size, anyio.Event())
         self._waiting.append(ticket)
         try:
@@ -161,18 +165,23 @@ class ByteLimiter:
         except BaseException:
             # Cancelled, maybe in the moment in which the bytes were granted.
             if ticket[1].is_set():
-                self._release(size)
+                self.give(size)
             else:
                 self._waiting.remove(ticket)
                 self._grant()
             raise
+        return size
 
-    def _release(self, size: int) -> None:
-        self._free += size
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        self.used -= size
         self._grant()
 
+    def _fits(self, size: int) -> bool:
+        return self.used + size <= self.total
+
     def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
+        while self._waiting and self._fits(self._waiting[0][0]):
             size, event = self._waiting.popleft()
-            self._free -= size
+            self.used += size
             event.set()

@@ -34,6 +34,7 @@ from asyncpush.localregistry import (
     LocalRegistry,
     LocalRegistryOptions,
     RunningRegistry,
+    identity,
 )
 from asyncpush.oci.layout import Layout
 
@@ -62,7 +63,8 @@ def options_of(server: RunningRegistry, transport: str | None, **options: Any) -
 async def serving(
     store: Path, distribution: DistributionOptions = AS_ECR
 ) -> AsyncIterator[RunningRegistry]:
-    settings = LocalRegistryOptions(distribution=distribution)
+    home = identity.Registry(ACCOUNT, REGION)
+    settings = LocalRegistryOptions(distribution=distribution, default_registry=home)
     async with LocalRegistry(store, [Key(KEY_ID, SECRET, ACCOUNT)], settings).run() as server:
         yield server
 
@@ -162,6 +164,21 @@ def test_dockers_registry_promotes_120_images_without_a_byte_of_a_layer(
             assert report["bytes_sent"] == 0
             assert len(report["images"]) == REPOSITORIES * IMAGES
             assert sum(image["blobs_mounted"] for image in report["images"]) == 260
+
+
+async def test_a_blob_that_comes_from_another_registry_first_is_mounted_from_where_it_is(
+    store: Path, layouts: list[Path]
+) -> None:
+    async with serving(store, replace(AS_ECR, anonymous_push=True)) as server:
+        # The same image, first by a name of the server that is another registry's.
+        elsewhere = server.url.removeprefix("http://")
+        items = [
+            PushItem(f"docker://{elsewhere}/dev/app000:v0", f"{HOST}/prod/app001"),
+            PushItem(f"{HOST}/dev/app000", f"{HOST}/prod/app000"),
+        ]
+        await promote(items, options_of(server, None))
+        assert server.calls.counters.layer_bytes_received == 0
+        await assert_promoted(server, layouts[:1])
 
 
 async def test_another_endpoint_of_the_registry_is_the_same_registry(

@@ -153,8 +153,8 @@ def test_every_command_takes_registries_as_sources(
                 "version": 1,
                 "registries": [{"hosts": [f"docker://{docker_registry}"]}],
                 "sources": [
-                    {"layouts": text, "exclude": ["sha256-*"]},
-                    {"layouts": f"{text}:gateway"},
+                    {"images": text, "tags": {"exclude": ["sha256-*"]}},
+                    {"images": f"{text}:gateway"},
                 ],
                 "targets": [{"repository": "job/{directory}", "tags": ["{tag}"]}],
             }

@@ -136,6 +136,8 @@ def test_slots_that_are_short_are_told_from_a_link_that_is_full(
 
 def test_more_layer_slots_bring_what_was_promised(tmp_path: Path) -> None:
     world = even_world(30, 50 * MIB, layers=4)
+    # It ends by itself, so that the rate of a layer among few is known.
+    world.image(ONE, "tail", "v1", {"tail": 100 * MIB})
     slow = push(tmp_path / "r.json", world, {ONE: SimulatedRegistry(link=1e12)}, layers=4)
     fast = push(tmp_path / "r.json", world, {ONE: SimulatedRegistry(link=1e12)}, layers=8)
     gained = slow["seconds"] - fast["seconds"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-import anyio
+from asyncpush.engine.work import ByteLimiter
 
 
-class Pool:
+class Pool(ByteLimiter):
     """Bytes that windows hold together.
 
     Reserving waits, first come, first served. Taking more never waits, and is refused while
@@ -18,33 +18,8 @@ class Pool:
     """
 
     def __init__(self, total: int) -> None:
-        self.total = total
-        self.used = 0
-        self._waiting: deque[tuple[int, anyio.Event]] = deque()
+        super().__init__(total)
         self._idle: OrderedDict[Hashable, tuple[int, Callable[[], None]]] = OrderedDict()
-
-    async def reserve(self, size: int) -> int:
-        """Have ``size`` bytes, or all that there are if that is less.
-
-        :return: the bytes to give back.
-        """
-        size = min(size, self.total)
-        if not self._waiting and self._fits(size):
-            self.used += size
-            return size
-        ticket = (size, anyio.Event())
-        self._waiting.append(ticket)
-        try:
-            await ticket[1].wait()
-        except BaseException:
-            # Cancelled, maybe in the moment in which the bytes were granted.
-            if ticket[1].is_set():
-                self.give(size)
-            else:
-                self._waiting.remove(ticket)
-                self._grant()
-            raise
-        return size
 
     def take(self, size: int) -> bool:
         """Have ``size`` bytes at once, or be refused."""
@@ -56,11 +31,6 @@ class Pool:
     def force(self, size: int) -> None:
         """Account for bytes that are held already; nothing is granted until they fit."""
         self.used += size
-
-    def give(self, size: int) -> None:
-        """Give bytes back."""
-        self.used -= size
-        self._grant()
 
     def keep(self, key: Hashable, size: int, forget: Callable[[], None]) -> bool:
         """Keep ``size`` bytes that are not needed until others need the room.
@@ -84,10 +54,4 @@ class Pool:
             _, (idle, forget) = self._idle.popitem(last=False)
             forget()
             self.used -= idle
-        return self.used + size <= self.total
-
-    def _grant(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size, event = self._waiting.popleft()
-            self.used += size
-            event.set()
+        return super()._fits(size)

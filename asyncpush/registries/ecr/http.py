@@ -24,19 +24,26 @@ class _BoundedResponse(aiohttp.ClientResponse):
         :raises UnexpectedAnswerError: it is larger than the bound.
         """
         if self._body is None:
-            pieces: list[bytes] = []
-            size = 0
-            async for piece in self.content.iter_any():
-                pieces.append(piece)
-                size += len(piece)
-                if size > MOST_ANSWER_BYTES:
-                    self.close()
-                    raise UnexpectedAnswerError(
-                        f"the answer is larger than {MOST_ANSWER_BYTES // MIB} MiB",
-                        advice="check that the endpoint is ECR's",
-                    )
-            self._body = b"".join(pieces)
+            try:
+                self._body = await self._bounded()
+            except BaseException:
+                # As aiohttp's own: a connection that broke, or was left, is none to keep.
+                self.close()
+                raise
         return await super().read()
+
+    async def _bounded(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MOST_ANSWER_BYTES:
+                raise UnexpectedAnswerError(
+                    f"the answer is larger than {MOST_ANSWER_BYTES // MIB} MiB",
+                    advice="check that the endpoint is ECR's",
+                )
+        return b"".join(pieces)
 
 
 class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
