@@ -36,9 +36,10 @@ from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
 from asyncpush.oci.remote import RemoteContent
 from asyncpush.oci.scratch import Scratch
-from asyncpush.plan.graph import Plan, PlannedImage, Planner
+from asyncpush.plan.graph import Plan, PlannedImage
 from asyncpush.plan.items import Item, ResolvedEntry, SettledEntry
 from asyncpush.plan.listing import FindTags
+from asyncpush.plan.planner import Planner
 from asyncpush.plan.reference import Repository, without_password
 from asyncpush.plan.referrers import ReferrerEntry
 from asyncpush.plan.sources import Sources

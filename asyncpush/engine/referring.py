@@ -13,8 +13,8 @@ from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest
 from asyncpush.oci.layout import Content
 from asyncpush.oci.referrers import listed_subject
-from asyncpush.plan.graph import Planner
 from asyncpush.plan.items import ResolvedEntry, tag_of
+from asyncpush.plan.planner import Planner
 from asyncpush.plan.reference import Repository, without_password
 from asyncpush.plan.referrers import Problem, ReferrerEntry, ReferrerSearch, members
 from asyncpush.plan.sources import Sources

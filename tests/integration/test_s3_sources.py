@@ -41,8 +41,9 @@ from asyncpush.oci.layout import BlobData, Content, Layout, read_manifest
 from asyncpush.oci.remote import RemoteBlob, RemoteContent
 from asyncpush.oci.sample import write_sample
 from asyncpush.oci.scratch import Scratch
-from asyncpush.plan.graph import Plan, Planner
+from asyncpush.plan.graph import Plan
 from asyncpush.plan.listing import SourceAccess
+from asyncpush.plan.planner import Planner
 from asyncpush.plan.reference import AnyRegistry, parse_reference
 from asyncpush.plan.referrers import ReferrerSearch
 from asyncpush.plan.s3 import parse_s3

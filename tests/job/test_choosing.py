@@ -20,8 +20,8 @@ from asyncpush.job.items import Job
 from asyncpush.job.load import JobError, load_job
 from asyncpush.oci.writer import LayoutWriter
 from asyncpush.plan.choose import TagInfo
-from asyncpush.plan.graph import Planner
 from asyncpush.plan.listing import NAME_THEM, SourceAccess
+from asyncpush.plan.planner import Planner
 from asyncpush.plan.sources import Sources
 
 HOST = "111122223333.dkr.ecr.eu-west-1.amazonaws.com"

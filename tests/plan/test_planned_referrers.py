@@ -16,7 +16,7 @@ from asyncpush.oci.referrers import (
     referrers_tag,
 )
 from asyncpush.oci.writer import JsonDescriptor, LayoutWriter
-from asyncpush.plan.graph import Planner
+from asyncpush.plan.planner import Planner
 from asyncpush.plan.reference import Repository, parse_reference
 from asyncpush.plan.referrers import ReferrerSearch
 from asyncpush.plan.sources import Sources

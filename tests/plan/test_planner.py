@@ -24,8 +24,9 @@ from asyncpush.oci import mediatypes as mt
 from asyncpush.oci.digest import compute
 from asyncpush.oci.layout import BlobData, Layout
 from asyncpush.oci.writer import LayoutWriter
-from asyncpush.plan.graph import PlannedImage, Planner, RepositoryPlan
+from asyncpush.plan.graph import PlannedImage, RepositoryPlan
 from asyncpush.plan.limits import MIB
+from asyncpush.plan.planner import Planner
 from asyncpush.plan.reference import Repository, parse_reference
 
 REPOSITORY = parse_reference("111122223333.dkr.ecr.eu-west-1.amazonaws.com/app").repository
