@@ -13,8 +13,8 @@ from asyncpush.oci.digest import Digest
 ForEach = Callable[[Sequence[ImagePush], Callable[[ImagePush], Awaitable[None]]], Awaitable[None]]
 """Runs work on many images, bounded, each registry on its own."""
 
-# A tag that points to anything but its image when the release is over.
-_ELSEWHERE = (TagStatus.RETURNED, TagStatus.NOT_MOVED)
+# A tag that does not point to its image when the release is over, as far as is known.
+_ELSEWHERE = (TagStatus.RETURNED, TagStatus.NOT_MOVED, TagStatus.UNKNOWN)
 
 
 class Release:
