@@ -45,7 +45,9 @@ class Discard(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         if self._left:
-            if len(self._start) < 4096:
+            if b".PutImage" in self._head:
+                self._start += bytes(self._buffer[:size])
+            elif len(self._start) < 4096:
                 self._start += bytes(self._buffer[: min(size, 4096)])
             self._left -= size
         else:
@@ -89,7 +91,8 @@ class Discard(asyncio.BufferedProtocol):
             digest = _DIGEST.search(self._start)
             answer = {"layerDigest": digest[0].decode() if digest else ""}
         elif call == "PutImage":
-            answer = {"image": {}}
+            asked = json.loads(self._start)
+            answer = {"image": {"imageId": {k: asked.get(k) for k in ("imageDigest", "imageTag")}}}
         body = json.dumps(answer).encode()
         self._write(200, "Content-Type: application/x-amz-json-1.1\r\n", body)
 
