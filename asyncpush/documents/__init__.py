@@ -1,1 +1,1 @@
-"""Documents that people write: YAML with the line of every key, and what is wrong in them."""
+"""Documents: YAML of people, with the line of every key and what is wrong; JSON of our own."""

@@ -88,11 +88,6 @@ class Once(Generic[K, T]):
         """Let the key's work be done again."""
         self._done.pop(key, None)
 
-    def forget_where(self, matches: Callable[[K], bool]) -> None:
-        """Let the work of all keys that match be done again."""
-        for key in [key for key in self._done if matches(key)]:
-            del self._done[key]
-
     def forgive(self) -> None:
         """Let all work that failed be tried again."""
         self._failures.clear()

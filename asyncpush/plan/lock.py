@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from asyncpush.documents.problems import Strict, Text
+from asyncpush.documents.versioned import read_versioned
 from asyncpush.errors import AsyncpushError, DigestMismatchError, UsageError
 from asyncpush.oci.descriptor import Descriptor
 from asyncpush.oci.digest import Digest, parse_digest
@@ -205,19 +205,7 @@ def read_lock(path: Path) -> Lock:
 
     :raises UsageError: it cannot be read, or is damaged.
     """
-    try:
-        raw = path.read_bytes()
-        document = json.loads(raw)
-    except (OSError, ValueError, RecursionError) as exc:
-        reason = getattr(exc, "strerror", None) or f"this is no JSON: {exc}"
-        raise UsageError(f"the lock cannot be read: {reason}", file=str(path)) from exc
-    version = document.get("lock_version") if isinstance(document, dict) else None
-    if version != LOCK_VERSION:
-        raise UsageError(
-            f"this is no lock of version {LOCK_VERSION}: its lock_version is {version!r}",
-            advice="read it with the version of asyncpush that wrote it",
-            file=str(path),
-        )
+    raw, document = read_versioned(path, "lock", "lock_version", LOCK_VERSION)
     try:
         images = LockDocument.model_validate(document).images
     except ValidationError as exc:

@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from pydantic import ValidationError
 
+from asyncpush.documents.versioned import read_versioned
 from asyncpush.engine.options import PushOptions
 from asyncpush.engine.results import ImageStatus, PushReport
 from asyncpush.errors import UsageError
@@ -103,18 +104,7 @@ def read_report(path: Path) -> Report:
 
     :raises UsageError: it cannot be read, is no report, or one of another version.
     """
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as exc:
-        reason = getattr(exc, "strerror", None) or f"this is no JSON: {exc}"
-        raise UsageError(f"the report cannot be read: {reason}", file=str(path)) from exc
-    found = document.get("schema_version") if isinstance(document, dict) else None
-    if found != SCHEMA_VERSION:
-        raise UsageError(
-            f"this is no report of version {SCHEMA_VERSION}: its schema_version is {found!r}",
-            advice="read it with the version of asyncpush that wrote it",
-            file=str(path),
-        )
+    document = read_versioned(path, "report", "schema_version", SCHEMA_VERSION)[1]
     try:
         report = ADAPTER.validate_python(document)
     except ValidationError as exc:
